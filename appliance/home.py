@@ -1,0 +1,154 @@
+"""Where an appliance keeps its things, and the public facts that name it.
+
+`home.json` repeats the genesis entry of the log. It is a cache: `Facts.digest` is compared with the
+digest in the genesis entry whenever the appliance starts, and a difference refuses to start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from appliance.errors import IntegrityError, UnknownObject
+
+FORMAT = 1
+PROFILES = ("isolated", "development")
+MAX_FACTS_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders of one appliance."""
+
+    root: Path
+
+    @property
+    def facts(self) -> Path:
+        """Public facts, a cache of the genesis entry."""
+        return self.root / "home.json"
+
+    @property
+    def keys(self) -> Path:
+        """Custody slots."""
+        return self.root / "keys"
+
+    @property
+    def log(self) -> Path:
+        """The audit log."""
+        return self.root / "log"
+
+    @property
+    def vault(self) -> Path:
+        """Sealed objects."""
+        return self.root / "vault"
+
+    @property
+    def catalog(self) -> Path:
+        """The catalog's database."""
+        return self.root / "catalog.db"
+
+    @property
+    def policy(self) -> Path:
+        """Rules and schema in force."""
+        return self.root / "policy"
+
+    @property
+    def officers(self) -> Path:
+        """OpenSSH allowed-signers file."""
+        return self.root / "officers"
+
+    @property
+    def run(self) -> Path:
+        """Socket and lock."""
+        return self.root / "run"
+
+    @property
+    def quarantine(self) -> Path:
+        """Parts of bundles under import."""
+        return self.root / "quarantine"
+
+    @property
+    def jobs(self) -> Path:
+        """Receipts kept with each job."""
+        return self.root / "jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the genesis entry says about an appliance; nothing in it is secret."""
+
+    format: int
+    origin: str
+    profile: str
+    log_vkey: str
+    bundle_vkey: str
+    export_key_pem: str
+    vault_recipient: str
+    transfer_recipient: str
+    custody: str
+    log_custody: str
+    policy_set: str
+    officers_sha256: str
+    trust: tuple[str, ...]
+    people: Mapping[str, str]
+    roles: Mapping[str, tuple[str, ...]]
+
+    def canonical(self) -> bytes:
+        """Return sorted ASCII JSON: what `digest` hashes and `home.json` holds."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":")).encode("ascii")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form, hex."""
+        return hashlib.sha256(self.canonical()).hexdigest()
+
+    def person_of(self, uid: int) -> str | None:
+        """Return the enrolled person of a uid, or None."""
+        return self.people.get(str(uid))
+
+
+def write_facts(home: Home, facts: Facts) -> None:
+    """Write `home.json` durably, by rename."""
+    scratch = home.facts.with_suffix(".new")
+    with scratch.open("wb") as out:
+        out.write(facts.canonical() + b"\n")
+        out.flush()
+        os.fsync(out.fileno())
+    scratch.rename(home.facts)
+
+
+def read_facts(home: Home) -> Facts:
+    """Read `home.json`.
+
+    Raises UnknownObject where there is no appliance, IntegrityError where the file is not one we wrote.
+    """
+    try:
+        with home.facts.open("rb") as source:
+            raw = source.read(MAX_FACTS_BYTES + 1)
+    except FileNotFoundError as missing:
+        message = f"no appliance in {home.root}: make one with `appliance init`"
+        raise UnknownObject(message) from missing
+    return parse_facts(raw, str(home.facts))
+
+
+def parse_facts(raw: bytes, where: str) -> Facts:
+    """Parse canonical facts; the bytes must be exactly what `canonical` writes."""
+    try:
+        if len(raw) > MAX_FACTS_BYTES:
+            raise ValueError("too large")
+        value = json.loads(raw)
+        if set(value) != {field.name for field in fields(Facts)}:
+            raise ValueError("unexpected fields")
+        value["trust"] = tuple(value["trust"])
+        value["roles"] = {name: tuple(roles) for name, roles in value["roles"].items()}
+        facts = Facts(**value)
+        if facts.canonical() != raw.rstrip(b"\n") or facts.format != FORMAT or facts.profile not in PROFILES:
+            raise ValueError("not canonical")
+    except (ValueError, TypeError, AttributeError, RecursionError) as broken:
+        message = f"{where} is damaged ({broken}): restore it from the log's genesis entry or a backup"
+        raise IntegrityError(message) from broken
+    return facts

@@ -1,0 +1,239 @@
+"""What the custodian and a worker may say to each other, and nothing else.
+
+Every kind is a frozen value of numbers, enumerations and strictly patterned names: a worker that was
+taken over has no free text in which to carry weights out. Descriptors travel beside the message; a key
+travels as the read end of a pipe that holds exactly its bytes, so that it is never part of a message.
+
+    custodian → worker                                   worker → custodian
+    Begin      the task and its numbers                  Jailed     what the sandbox applied and proved
+    GiveInput  payload + key of one granted object       WantInput  asks for a named object
+    GiveOutput write end + key of one new object         WantOutput asks for a new object
+    CopyPart   a part on a medium, and its quarantine    PartCopied its size and hash
+    OpenPart   a quarantined part + key                  MemberHashed one file of a model folder
+    GiveFile   a file the custodian made                 Sealed     an output is complete
+    GivePart   a part to write + key                     PartDone   a part of an export is complete
+    Proceed    go on to the next phase                   Progress   numbers about the run
+    Stop       end at the next safe point                Checkpoint two sealed outputs belong together
+    Refused    an input or output is not to be had       Verified   what a fresh reader found
+                                                         Text       a piece of a sample
+                                                         Finished / Failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+TASKS = ("train", "sample", "ingest", "import", "export", "verify", "verify-export")
+PAYLOAD_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The task, its job, and its numbers; inputs follow as `GiveInput`, then `Proceed`."""
+
+    task: str
+    job: str
+    profile: str
+    numbers: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class GiveInput:
+    """One granted object: descriptors (payload, key pipe). `offset` is where the payload's nonce ends."""
+
+    role: str
+    kind: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveOutput:
+    """Room for one new object: descriptors (write end placed after the nonce, key pipe)."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyPart:
+    """A part to copy once while hashing: descriptors (medium, quarantine)."""
+
+    index: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPart:
+    """A verified part: descriptors (file, key pipe). The payload's chunks begin at `offset`."""
+
+    index: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveFile:
+    """A file that the custodian made for a model folder: descriptor (its bytes)."""
+
+    name: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class GivePart:
+    """A part of an export to write: descriptors (write end after header and nonce, key pipe)."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Proceed:
+    """Everything for the next phase has been given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End at the next safe point, with a checkpoint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The input or output asked for is not to be had; `code` is an error code of `appliance.errors`."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Jailed:
+    """First word of a worker: restriction names that took, and that did not."""
+
+    took: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WantInput:
+    """Asks for the newest object of this kind and name."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class WantOutput:
+    """Asks for room for a new object."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The output is complete and closed."""
+
+    token: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartCopied:
+    """A part now lies in quarantine."""
+
+    index: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberHashed:
+    """One file of a model folder, hashed from its sealed source."""
+
+    name: str
+    media_type: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartDone:
+    """A part of an export was written and closed."""
+
+    index: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Numbers about a run; a loss is in nats per token, -1.0 where a figure does not apply."""
+
+    step: int
+    steps: int
+    loss: float
+    bits_per_byte: float
+    learning_rate: float
+    tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Two sealed outputs are the state after `step` steps."""
+
+    step: int
+    weights: int
+    optimizer: int
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a fresh reader found in the staged object `role`."""
+
+    role: str
+    size_bytes: int
+    payload_sha256: str
+    plaintext_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of a sample."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The task is complete after `step` steps; `stopped` when a Stop ended it early."""
+
+    step: int
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The task gave up; `code` is an error code of `appliance.errors`."""
+
+    code: str
+    step: int
+
+
+_TO_WORKER = (Begin, GiveInput, GiveOutput, CopyPart, OpenPart, GiveFile, GivePart, Proceed, Stop, Refused)
+_TO_CUSTODIAN = (
+    Jailed,
+    WantInput,
+    WantOutput,
+    Sealed,
+    PartCopied,
+    MemberHashed,
+    PartDone,
+    Progress,
+    Checkpoint,
+    Verified,
+    Text,
+    Finished,
+    Failed,
+)
+
+TO_WORKER: Mapping[str, type] = {cls.__name__: cls for cls in _TO_WORKER}
+TO_CUSTODIAN: Mapping[str, type] = {cls.__name__: cls for cls in _TO_CUSTODIAN}
