@@ -1,0 +1,58 @@
+# Every target makes .venv by itself from the locks: nothing needs to be installed by hand first.
+# PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
+
+.DEFAULT_GOAL := help
+.PHONY: demo test check bench lock clean help preflight
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?=
+export PYTHON
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCKED := requirements/build.txt requirements/dev.txt
+
+demo: preflight $(READY) ## the whole job once, in about five minutes: seal, train, export, verify
+	@$(BIN)/python -I -m appliance.demo
+
+test: $(READY) ## all tests; audit/ and policy/ must be covered to the last branch
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+check: $(READY) ## lint, formatting, types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY) ## measurements beside other tools, as JSON
+	@set -e; found=; for script in bench/*.py; do \
+	  [ -e "$$script" ] || continue; found=1; echo "# $$script" >&2; $(BIN)/python "$$script"; \
+	done; [ -n "$$found" ] || echo "bench/ holds no measurement yet"
+
+lock: $(READY) ## bring requirements/*.txt up to pyproject.toml
+	$(PIP) install --require-hashes -r requirements/lock.txt
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh requirements/lock.sh
+
+clean: ## remove everything that was built; the sources stay
+	@if [ -x $(BIN)/python ] && [ -d demo ] && [ -f appliance/demo.py ]; then \
+	  $(BIN)/python -I -m appliance.demo --stop || exit 1; fi
+	rm -rf $(VENV) demo build dist wheelhouse .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find appliance audit bench kernels policy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@echo "make TARGET, where TARGET is one of"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	  printf '%-10s%s\n' "$$name" "$$text"; done
+
+preflight:
+	@sh .ci/preflight.sh
+
+# Rebuilt when a lock or the project's settings change. The interpreter is asked for last, so that a finished
+# environment costs nothing, and the stamp is written last, so that an interrupted one is made again.
+$(READY): $(LOCKED) pyproject.toml
+	@python=$$(sh .ci/preflight.sh --python) || exit 1; \
+	echo "making $(VENV) with $$python (a minute or two, once)"; \
+	"$$python" -m venv $(VENV)
+	@$(PIP) install --require-hashes $(LOCKED:%=-r %)
+	@$(PIP) install --no-build-isolation --no-deps --no-index --editable .
+	@touch $@
