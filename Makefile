@@ -47,10 +47,11 @@ help: ## this list
 preflight:
 	@sh .ci/preflight.sh
 
-# Rebuilt when a lock or the project's settings change. The interpreter is asked for last, so that a finished
-# environment costs nothing, and the stamp is written last, so that an interrupted one is made again.
+# Brought up to date when a lock or the project's settings change, made anew when the interpreter does. The stamp is
+# written last, so that an interrupted one is taken up again.
 $(READY): $(LOCKED) pyproject.toml
 	@python=$$(sh .ci/preflight.sh --python) || exit 1; \
+	[ "$$($(BIN)/python -V 2>/dev/null)" = "$$("$$python" -V)" ] || rm -rf $(VENV); \
 	echo "making $(VENV) with $$python (a minute or two, once)"; \
 	"$$python" -m venv $(VENV)
 	@$(PIP) install --require-hashes $(LOCKED:%=-r %)

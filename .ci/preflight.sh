@@ -50,8 +50,9 @@ installer() {
 # What to install for CPython on a host that has none that serves. Distributions that are too old have none to offer.
 python_packages() {
     case $1 in
-    apt) if [ -n "$no_pip" ]; then echo "python$no_pip-venv"; else echo "python3.$(newest_of apt) python3.$(newest_of apt)-venv"; fi ;;
+    apt) if [ -n "$no_pip" ]; then echo "python$no_pip-venv"; else echo "python3.$(newest_of apt)-venv"; fi ;;
     dnf) if [ -n "$no_pip" ]; then echo "python$no_pip"; else echo "python3.$(newest_of dnf)"; fi ;;
+    *) echo python3 ;;
     esac
 }
 
