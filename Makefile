@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 PYTHON ?=
 export PYTHON
 
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := requirements/build.txt requirements/dev.txt
 
 demo: preflight $(READY) ## the whole job once, in about five minutes: seal, train, export, verify
