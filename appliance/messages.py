@@ -30,10 +30,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from appliance.errors import ProtocolError
-from appliance.strictjson import encode_json, parse_json
+from appliance.strictjson import JSON, encode_json, parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+__all__ = ["JSON", "MAX_FDS", "MAX_MESSAGE", "Channel", "Kinds", "close_fds", "decode", "encode", "kinds"]
 
 MAX_MESSAGE = 128 * 1024  # fits the 208 KiB that Linux grants a socket buffer by default
 MAX_FDS = 16
