@@ -17,7 +17,7 @@ from dataclasses import dataclass
 class Entity:
     """A principal or resource with the facts about it, e.g. Entity("Person", "ada", {"roles": ["operator"]}).
 
-    `id` is also given to the rules as the attribute `id`, so `attrs` must not hold one. `parents` are entities
+    `id` is given to the rules as the attribute `id` too, so `attrs` must not hold one. `parents` are entities
     with their own facts. `known=False` says that the name was asked for and nothing is known by it: denied.
     """
 
@@ -30,7 +30,7 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One question: may `principal` do `action` to `resource`, given `context`?
+    """One question: whether `principal` may do `action` to `resource`, given `context`.
 
     `context` must state `profile`, `sealed` and `isolated` for every action; the schema lists the rest.
     """

@@ -38,7 +38,9 @@ def broken_invariants(request: Request) -> tuple[str, ...]:
 
 def _missing(context: Mapping[str, object], facts: Mapping[str, type]) -> tuple[str, ...]:
     """Name the facts that are absent or of another type; exact types, because True is also an int."""
-    return tuple(f"context-missing:{name}" for name, kind in facts.items() if type(context.get(name)) is not kind)
+    return tuple(
+        f"context-missing:{name}" for name, kind in facts.items() if type(context.get(name)) is not kind
+    )
 
 
 def _state(request: Request) -> tuple[str, ...]:

@@ -76,7 +76,9 @@ def _check_sizes(rules: Mapping[str, str], schema: str) -> None:
         if size_bytes > MAX_FILE_BYTES:
             raise PolicyInvalid(f"{name}: expected at most {MAX_FILE_BYTES} bytes, found {size_bytes}")
     if not schema.strip():
-        raise PolicyInvalid(f"{SCHEMA_NAME}: expected a schema, found nothing; without one nothing is checked")
+        raise PolicyInvalid(
+            f"{SCHEMA_NAME}: expected a schema, found nothing; without one nothing is checked"
+        )
 
 
 def _rule_names(file: str, text: str) -> Iterator[str]:
@@ -86,7 +88,9 @@ def _rule_names(file: str, text: str) -> Iterator[str]:
     except ValueError as error:
         raise PolicyInvalid(f"{file}: {error}; nothing was loaded") from error
     if parsed["templates"]:
-        raise PolicyInvalid(f"{file}: a rule with ?principal or ?resource decides nothing; write the names out")
+        raise PolicyInvalid(
+            f"{file}: a rule with ?principal or ?resource decides nothing; write the names out"
+        )
     for number, rule in enumerate(parsed["staticPolicies"].values(), start=1):
         name = rule.get("annotations", {}).get("id") or ""
         if not _RULE_NAME.fullmatch(name):
