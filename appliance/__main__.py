@@ -1,0 +1,7 @@
+"""`python -m appliance`: the same program as the console script `appliance`."""
+
+from __future__ import annotations
+
+from appliance.cli import main
+
+main()

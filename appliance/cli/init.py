@@ -1,0 +1,132 @@
+"""Making an appliance: its keys, its log with the genesis entry, the signers and people it trusts."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+
+from appliance.cli.files import read_text
+from appliance.cli.output import emit_facts, emit_json
+from appliance.cli.passphrase import obtain, passphrase_fd_option
+from appliance.cli.seal import ASKS_A_PERSON
+from appliance.cli.session import Session, Verb, example, json_option, pass_session
+from appliance.errors import UsageError
+
+CUSTODY_CHOICES = ("passphrase:", "file:")
+PROFILES = ("isolated", "development")
+DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For the demo only"
+
+
+@click.command(
+    "init",
+    cls=Verb,
+    epilog=example("appliance init --trust-signer alice.vkey --officers officers --person 1000=carol"),
+)
+@click.option(
+    "--profile",
+    type=click.Choice(PROFILES),
+    default="isolated",
+    show_default=True,
+    help="isolated refuses to train on a networked host; development says so in every entry instead.",
+)
+@click.option(
+    "--custody",
+    type=click.Choice(CUSTODY_CHOICES),
+    default="passphrase:",
+    show_default=True,
+    help="How the vault is unsealed; file: is for the demo only.",
+)
+@click.option("--hybrid", is_flag=True, help="Post-quantum hybrid keys (needs age 1.3 to open outside).")
+@click.option(
+    "--trust-signer",
+    "trust",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="VKEYFILE",
+    help="Signer whose bundles are taken in; may be repeated.",
+)
+@click.option(
+    "--officers",
+    type=click.Path(path_type=Path),
+    metavar="ALLOWED_SIGNERS",
+    help="OpenSSH allowed-signers file of those who approve.",
+)
+@click.option(
+    "--person", "people", multiple=True, metavar="UID=NAME", help="A user of this host and the person it is."
+)
+@click.option("--origin", help="Name of the log, unique in the world; made up if left out.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@passphrase_fd_option
+@json_option
+@pass_session
+def init_command(
+    session: Session,
+    *,
+    profile: str,
+    custody: str,
+    hybrid: bool,
+    trust: tuple[Path, ...],
+    officers: Path | None,
+    people: tuple[str, ...],
+    origin: str | None,
+    yes: bool,
+    passphrase_fd: int | None,
+    as_json: bool,
+) -> None:
+    """Make a new appliance in the home folder. Works offline; no daemon runs yet."""
+    enrolled = parse_people(people)
+    signers = [read_text(path, "signer").strip() for path in trust]
+    allowed = read_text(officers, "officers") if officers is not None else None
+    if custody == "file:":
+        click.echo(DEMO_WARNING, err=True)
+    if not yes:
+        question = (
+            f"Make a new appliance in {session.home}, profile {profile}, custody {custody}, "
+            f"{len(signers)} trusted signers, {len(enrolled)} people?"
+        )
+        click.confirm(question, abort=True, err=True)
+    needs_secret = custody.startswith(ASKS_A_PERSON)
+    secret = obtain(passphrase_fd, "new passphrase", twice=True) if needs_secret else None
+    # Late, so that a refused question costs nothing and `--help` stays quick.
+    from appliance.initialise import initialise  # noqa: PLC0415  loads cryptography, policy and log
+
+    result = initialise(
+        session.home,
+        profile=profile,
+        custody_uri=custody,
+        secret=secret,
+        trust=signers,
+        officers=allowed,
+        people=enrolled,
+        hybrid=hybrid,
+        origin=origin,
+    )
+    show_result(dataclasses.asdict(result), session.home, as_json=as_json)
+
+
+def parse_people(pairs: tuple[str, ...]) -> dict[int, str]:
+    """Parse `UID=NAME` pairs. Raises UsageError for another form or a uid named twice."""
+    people: dict[int, str] = {}
+    for pair in pairs:
+        uid, equals, person = pair.partition("=")
+        if not equals or not person or not uid.isascii() or not uid.isdecimal():
+            raise UsageError(f"--person: expected UID=NAME such as 1000=carol, found {pair}")
+        if int(uid) in people:
+            raise UsageError(f"--person: expected each uid once, found {uid} twice")
+        people[int(uid)] = person
+    return people
+
+
+def show_result(result: dict[str, Any], home: Path, *, as_json: bool) -> None:
+    """Print the public keys that others need, and what to do next."""
+    if as_json:
+        emit_json(result)
+        return
+    emit_facts([(name.replace("_", " "), str(value).strip()) for name, value in result.items() if value])
+    click.echo(
+        "next: give the transfer recipient to researchers, and the log key to auditors, who should witness\n"
+        f"the genesis entry at once; then `appliance --home {home} daemon --detach` and `appliance unseal`"
+    )

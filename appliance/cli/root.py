@@ -1,0 +1,160 @@
+"""The root of the command line: the table of verbs, and the one place where errors become exit codes.
+
+Guaranteed: `appliance --help` imports no module of any verb; a verb's module is imported when it is typed.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from appliance.cli.failures import BROKEN_PIPE, INTERRUPTED, Failure, as_failure, exit_codes
+from appliance.cli.session import DEFAULT_HOME, HOME_VARIABLE, Session, absolute_home, example
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the table: a verb, the module under `appliance.cli` that holds it, its one-line help."""
+
+    name: str
+    module: str
+    summary: str
+
+    def load(self) -> click.Command:
+        """Import the module and return its command, which is called `<name>_command`."""
+        module = importlib.import_module(f"appliance.cli.{self.module}")
+        command = getattr(module, f"{self.name.replace('-', '_')}_command")
+        if not isinstance(command, click.Command):
+            raise TypeError(f"appliance.cli.{self.module} has no command for {self.name}")
+        return command
+
+
+SECTIONS = (
+    (
+        "Begin",
+        (
+            Entry("init", "init", "Make a new appliance: its keys, its log, the people it trusts."),
+            Entry("daemon", "daemon", "Start the appliance on this host."),
+            Entry("shutdown", "daemon", "Stop jobs at a checkpoint and end the daemon."),
+            Entry("unseal", "seal", "Open the vault with the unseal secret."),
+            Entry("seal", "seal", "Close the vault: its keys leave memory."),
+            Entry("status", "status", "Show what the appliance is and does, on one screen."),
+            Entry("doctor", "doctor", "Check this host and this home, and say how to mend them."),
+        ),
+    ),
+    (
+        "Train",
+        (
+            Entry("objects", "objects", "List the sealed objects."),
+            Entry("train", "train", "Train a model from a sealed config, and watch it."),
+            Entry("jobs", "train", "List jobs."),
+            Entry("watch", "train", "Follow a job."),
+            Entry("stop", "train", "Stop a job at its next checkpoint."),
+            Entry("sample", "sample", "Let a model continue a text."),
+        ),
+    ),
+    (
+        "Across the gap",
+        (
+            Entry("keygen", "keygen", "Make keys for signers and recipients."),
+            Entry("bundle", "bundle", "Pack, check and open transfer bundles (no daemon needed)."),
+            Entry("import", "transfer", "Take a bundle into the vault."),
+            Entry("request", "approval", "Write a request for officers to sign."),
+            Entry("approve", "approval", "Hand in an officer's signature of a request."),
+            Entry("export", "transfer", "Write a signed model for one recipient."),
+        ),
+    ),
+    (
+        "Proof and recovery",
+        (
+            Entry("verify-model", "verify_model", "Check an exported model folder (no daemon needed)."),
+            Entry("log", "log", "Take the tree head or a receipt out of the audit log."),
+            Entry("keys", "keys", "Recover the vault identity for offline keeping."),
+            Entry("version", "status", "Print the version."),
+        ),
+    ),
+)
+ENTRIES = {entry.name: entry for _, entries in SECTIONS for entry in entries}
+
+
+class Root(click.Group):
+    """The group `appliance`; verbs come from `ENTRIES`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        """Return every verb, in the order of the table."""
+        return list(ENTRIES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's
+        """Load the verb's module, or return None for a verb that does not exist."""
+        entry = ENTRIES.get(cmd_name)
+        return None if entry is None else entry.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's
+        """List the verbs by section without importing any."""
+        for title, entries in SECTIONS:
+            with formatter.section(title):
+                formatter.write_dl([(entry.name, entry.summary) for entry in entries])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the exit codes, then the example."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), meaning) for code, meaning in exit_codes()])
+        super().format_epilog(ctx, formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; every way to fail leaves here as a click exception with its exit code."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()  # a reader that went away is noticed here, not at interpreter exit
+        except (click.ClickException, click.exceptions.Exit):
+            raise
+        except (KeyboardInterrupt, click.Abort) as stop:
+            raise Failure("interrupted", INTERRUPTED, cause=None, debug=False) from stop
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE and not error.filename:
+                _silence_stdout()
+                ctx.exit(BROKEN_PIPE)
+            raise as_failure(error, debug=ctx.ensure_object(Session).debug) from error
+        return result
+
+
+def _silence_stdout() -> None:
+    """Point standard output at nothing, so that the interpreter's last flush does not fail again."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)
+
+
+@click.group(
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog=example("appliance --home /srv/appliance status"),
+)
+@click.option(
+    "--home",
+    envvar=HOME_VARIABLE,
+    default=DEFAULT_HOME,
+    show_default=True,
+    show_envvar=True,
+    help="Folder of the appliance.",
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def appliance(context: click.Context, *, home: str, debug: bool) -> None:
+    """Train language models on weights that stay encrypted at rest, behind rules and a signed log."""
+    context.obj = Session(home=absolute_home(home), debug=debug)
+
+
+def main() -> None:
+    """Run the command line; ends the process with the exit code."""
+    appliance(prog_name="appliance")

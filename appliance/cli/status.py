@@ -1,0 +1,60 @@
+"""The state of the appliance on one screen, and the version of this program."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as distribution_version
+from typing import Any
+
+import click
+
+from appliance.cli.output import emit_facts, emit_json, printable
+from appliance.cli.session import Session, Verb, example, json_option, pass_session
+
+DISTRIBUTION = "training-appliance"
+
+
+@click.command("status", cls=Verb, epilog=example("appliance status --json"))
+@json_option
+@pass_session
+def status_command(session: Session, *, as_json: bool) -> None:
+    """Show what the appliance is and does, on one screen."""
+    status = session.call("Status", {})
+    if as_json:
+        emit_json(status)
+        return
+    emit_facts(status_facts(status))
+    for warning in status["warnings"]:
+        click.echo(f"warning: {printable(warning)}")
+
+
+def status_facts(status: dict[str, Any]) -> list[tuple[str, str]]:
+    """Phrase a Status reply, most urgent fact first."""
+    running = status["jobs_running"]
+    return [
+        ("appliance", f"{status['origin']} (version {status['version']}, pid {status['pid']})"),
+        ("vault", f"{'sealed' if status['sealed'] else 'unsealed'}, custody {status['custody']}"),
+        ("profile", f"{status['profile']}, host {'isolated' if status['isolated'] else 'NOT isolated'}"),
+        ("log", f"{status['log_size']} entries, {_log_state(status)}, custody {status['log_custody']}"),
+        ("objects", str(status["objects"])),
+        ("jobs", ", ".join(running) if running else "none running"),
+    ]
+
+
+def _log_state(status: dict[str, Any]) -> str:
+    return "writable" if status["log_alive"] else "NOT WRITABLE: nothing is read until it is"
+
+
+@click.command("version", cls=Verb, epilog=example("appliance version --json"))
+@json_option
+def version_command(*, as_json: bool) -> None:
+    """Print the version of this program and of the Python that runs it."""
+    try:
+        version = distribution_version(DISTRIBUTION)
+    except PackageNotFoundError:
+        version = "unknown (not installed)"
+    if as_json:
+        emit_json({"version": version, "python": platform.python_version()})
+    else:
+        click.echo(f"{DISTRIBUTION} {version}, Python {platform.python_version()}")

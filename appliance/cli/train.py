@@ -1,0 +1,148 @@
+"""Jobs: starting one, following it, stopping it.
+
+Jobs belong to the daemon: to stop watching one is not to stop it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from appliance.cli.failures import INTERRUPTED
+from appliance.cli.output import emit_json, emit_json_line, emit_table, printable
+from appliance.cli.progress import ENDS, Display
+from appliance.cli.session import Session, Verb, example, json_option, pass_session
+from appliance.errors import JobFailed, ProtocolError, UsageError
+
+
+@click.command("train", cls=Verb, epilog=example("appliance train small --name first-run"))
+@click.argument("config", required=False)
+@click.option("--name", help="Name of the job and of the model it makes.")
+@click.option("--resume", metavar="JOB", help="Go on from the last checkpoint of this job.")
+@click.option("--detach", is_flag=True, help="Print the job's id and return.")
+@json_option
+@pass_session
+def train_command(
+    session: Session,
+    *,
+    config: str | None,
+    name: str | None,
+    resume: str | None,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Train a model from CONFIG, the name of a sealed config, and follow the job.
+
+    In the development profile CONFIG may also be a path that ends in .toml; the file is sealed first.
+    Ctrl-C leaves the job running.
+    """
+    if config is None and resume is None:
+        raise UsageError(
+            "train: expected CONFIG or --resume JOB; `appliance objects --kind config` lists configs"
+        )
+    with ExitStack() as open_files:
+        parameters: dict[str, object] = {"name": name, "resume": resume}
+        fds: list[int] = []
+        if config is not None and is_config_file(config):
+            fds.append(open_files.enter_context(Path(config).open("rb")).fileno())
+            parameters |= {"source_fd": 0, "source_name": Path(config).stem}
+        else:
+            parameters["config"] = config
+        job = str(session.call("Train", parameters, fds)["job"])
+    if as_json:
+        emit_json_line({"job": job})
+    else:
+        click.echo(printable(job if detach else f"job {job}"))
+    if not detach:
+        follow(session, job, after=0, as_json=as_json)
+
+
+def is_config_file(config: str) -> bool:
+    """Tell a path from the name of a sealed config: it ends in .toml and there is such a file."""
+    return config.endswith(".toml") and Path(config).is_file()
+
+
+@click.command("watch", cls=Verb, epilog=example("appliance watch 7f3a9c"))
+@click.argument("job")
+@click.option("--after", type=click.IntRange(min=0), default=0, help="Skip events up to this number.")
+@json_option
+@pass_session
+def watch_command(session: Session, *, job: str, after: int, as_json: bool) -> None:
+    """Follow JOB from its first event until it ends. Ctrl-C leaves it running."""
+    follow(session, job, after=after, as_json=as_json)
+
+
+def follow(session: Session, job: str, *, after: int, as_json: bool) -> None:
+    """Show a job's events until it ends; Ctrl-C ends the watching only, with exit code 130.
+
+    Raises JobFailed where the job failed.
+    """
+    redraw = sys.stdout.isatty() and not as_json and os.environ.get("TERM") != "dumb"
+    display = Display(sys.stdout, redraw=redraw, clock=time.monotonic)
+    event: dict[str, Any] = {"kind": "none"}
+    try:
+        for item in session.stream("Watch", {"job": job, "after": after}):
+            event = item["event"]
+            if as_json:
+                emit_json_line(event)
+            else:
+                display.show(event)
+    except KeyboardInterrupt:
+        display.leave()
+        click.echo(detached_text(job), err=True)
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    if event["kind"] == "failed":
+        reason = event.get("reason") or "no reason was given"
+        raise JobFailed(f"job {job} failed at step {event['step']} of {event['steps']}: {reason}")
+    if event["kind"] not in ENDS:
+        raise ProtocolError(
+            f"the daemon ended the report on job {job} before the job ended; next: `appliance jobs`"
+        )
+
+
+def detached_text(job: str) -> str:
+    """Say what Ctrl-C did, and the two commands that a person may want now."""
+    return printable(f"detached: job {job} goes on.\n  appliance watch {job}\n  appliance stop {job}")
+
+
+@click.command("jobs", cls=Verb, epilog=example("appliance jobs --json"))
+@json_option
+@pass_session
+def jobs_command(session: Session, *, as_json: bool) -> None:
+    """List jobs, running and ended."""
+    jobs = [item["job"] for item in session.stream("ListJobs", {})]
+    if as_json:
+        emit_json(jobs)
+    elif not jobs:
+        click.echo("no jobs yet; `appliance train CONFIG` starts one")
+    else:
+        emit_table(
+            ("JOB", "NAME", "STATE", "STEP", "OWNER", "CREATED", "REASON"),
+            (
+                (
+                    job["id"],
+                    job["name"],
+                    job["state"],
+                    f"{job['step']}/{job['steps']}",
+                    job["owner"],
+                    job["created"],
+                    job["reason"],
+                )
+                for job in jobs
+            ),
+        )
+
+
+@click.command("stop", cls=Verb, epilog=example("appliance stop 7f3a9c"))
+@click.argument("job")
+@pass_session
+def stop_command(session: Session, *, job: str) -> None:
+    """Stop JOB at a checkpoint, from which `appliance train --resume JOB` goes on."""
+    state = session.call("Stop", {"job": job})["state"]
+    click.echo(printable(f"job {job}: {state}"))

@@ -1,0 +1,98 @@
+"""Across the gap through the daemon: a bundle in, a signed model out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+
+import click
+
+from appliance.cli.files import folder_descriptor, read_small, recipient_text
+from appliance.cli.output import emit_json, emit_json_line, emit_table, printable, size_text
+from appliance.cli.session import Session, Verb, example, json_option, pass_session
+from appliance.errors import ProtocolError
+
+REQUEST_ID = re.compile(r"[0-9a-f]{64}")
+NOT_SIGNED = (
+    "an export leaves only signed, so that its recipient can tell it from a forgery: repeat with --sign. "
+    "The appliance's export key signs; there is no way to export without."
+)
+
+
+@click.command("import", cls=Verb, epilog=example("appliance import /media/stick/0a1b2c3d.bundle"))
+@click.argument("bundle", type=click.Path(path_type=Path))
+@json_option
+@pass_session
+def import_command(session: Session, *, bundle: Path, as_json: bool) -> None:
+    """Take BUNDLE, a *.bundle folder from a trusted signer, into the vault."""
+    with folder_descriptor(bundle, "bundle") as folder_fd:
+        reply = session.call("ImportBundle", {"folder_fd": 0}, [folder_fd])
+    if as_json:
+        emit_json(reply)
+        return
+    click.echo(
+        printable(f"imported bundle {reply['bundle']} (channel {reply['channel']}, number {reply['seq']})")
+    )
+    emit_table(
+        ("KIND", "NAME", "VERSION", "SIZE"),
+        (
+            (item["kind"], item["name"], str(item["version"]), size_text(item["size_bytes"]))
+            for item in reply["objects"]
+        ),
+    )
+
+
+@click.command(
+    "export",
+    cls=Verb,
+    epilog=example(
+        "appliance export first-run --sign --to lab.recipient --request export.request --out /media/stick"
+    ),
+)
+@click.argument("model")
+@click.option("--sign", is_flag=True, help="Sign the model and the bundle (always needed).")
+@click.option("--to", "recipient", required=True, help="Recipient `age1…`, or the file that holds it.")
+@click.option("--request", required=True, metavar="FILE_OR_ID", help="The request that officers approved.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder to write the bundle's folder into.",
+)
+@json_option
+@pass_session
+def export_command(
+    session: Session,
+    *,
+    model: str,
+    sign: bool,
+    recipient: str,
+    request: str,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Write MODEL, signed and with its lineage, into a bundle that only one recipient can open."""
+    if not sign:
+        raise click.UsageError(NOT_SIGNED)
+    parameters = {"model": model, "recipient": recipient_text(recipient), "request": request_id(request)}
+    out.mkdir(exist_ok=True)
+    bundle: str | None = None
+    with folder_descriptor(out, "output") as folder_fd:
+        for item in session.stream("Export", {**parameters, "folder_fd": 0}, [folder_fd]):
+            bundle = item.get("bundle") or bundle
+            if as_json:
+                emit_json_line(item)
+            elif item["stage"] != "done":
+                click.echo(printable(f"{item['stage']} {item['part']}/{item['parts']}"))
+    if bundle is None:
+        raise ProtocolError("the daemon ended the export without naming a bundle; next: `appliance status`")
+    if not as_json:
+        click.echo(printable(f"exported {out / bundle}"))
+
+
+def request_id(value: str) -> str:
+    """Return a request's id, given as itself or as the file that officers signed (SHA-256 of it)."""
+    if REQUEST_ID.fullmatch(value):
+        return value
+    return hashlib.sha256(read_small(Path(value), "request")).hexdigest()
