@@ -62,8 +62,8 @@ HOMES = {
 # Import names of what pyproject.toml declares for running; the tools and checkers of the tests are no part.
 DECLARED = {"cryptography", "mpi4py", "nacl", "numpy", "structlog"} | (HOMES.keys() - {"sqlite3"})
 
-# Places that choose a module by name at run time: the backend, the command, the task once the jail holds. Each name
-# of ours that they spell out counts as imported. Elsewhere an import is a statement.
+# Places that choose a module by name at run time: the backend, the command, the task once the jail holds.
+# Each name of ours that they spell out counts as imported. Elsewhere an import is a statement.
 DYNAMIC = ("kernels", "appliance.cli.root", "appliance.worker.__main__")
 
 
