@@ -1,0 +1,50 @@
+"""The age v1 file format, read strictly: what seals every object at rest and every bundle in transit.
+
+Anything written here can be opened with the public `age` program and the identity, and the other way round.
+Source: C2SP age specification (c2sp.org/age), native X25519 and mlkem768x25519 recipients only.
+"""
+
+from appliance.age.files import decrypt, encrypt, open_bytes, seal_bytes
+from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, Header, Stanza, parse_header, read_header
+from appliance.age.recipients import (
+    HybridIdentity,
+    HybridRecipient,
+    Identity,
+    Recipient,
+    X25519Identity,
+    X25519Recipient,
+    encode_header,
+    parse_identity,
+    parse_identity_file,
+    parse_recipient,
+    unwrap_file_key,
+)
+from appliance.age.stream import PayloadReader, PayloadWriter, descriptor_sink, payload_key
+
+__all__ = [
+    "FILE_KEY_SIZE",
+    "NONCE_SIZE",
+    "Header",
+    "HybridIdentity",
+    "HybridRecipient",
+    "Identity",
+    "PayloadReader",
+    "PayloadWriter",
+    "Recipient",
+    "Stanza",
+    "X25519Identity",
+    "X25519Recipient",
+    "decrypt",
+    "descriptor_sink",
+    "encode_header",
+    "encrypt",
+    "open_bytes",
+    "parse_header",
+    "parse_identity",
+    "parse_identity_file",
+    "parse_recipient",
+    "payload_key",
+    "read_header",
+    "seal_bytes",
+    "unwrap_file_key",
+]
