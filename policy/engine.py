@@ -2,7 +2,7 @@
 
 A decision is an allow only when all of these hold, which is more than Cedar itself asks for:
 
-1. every entity that the request names came with its facts (Cedar lets a rule that reads none allow strangers);
+1. every named entity came with its facts (Cedar lets a rule that reads none allow strangers);
 2. facts, action and entities conform to the schema, which Cedar checks per request only when it is given one
    (what does not conform is Cedar's third answer, NoDecision);
 3. Cedar's answer is Allow and no rule failed to evaluate (a `forbid` that errs is skipped by Cedar);
@@ -169,7 +169,7 @@ def _check_name(entity: Entity) -> None:
 
 
 def _encoded(value: object) -> str:
-    """Encode facts as JSON, bounded; what JSON cannot say is refused here, what Cedar cannot (floats) there."""
+    """Encode facts as JSON, bounded. What JSON cannot say is refused here; Cedar refuses floats."""
     try:
         text = _encode(value)
     except (TypeError, ValueError, RecursionError) as error:

@@ -1,13 +1,14 @@
 """The few promises that no set of rules may break, checked a second time and in another way.
 
-`broken_invariants` knows nothing of Cedar, of the schema or of which rules are loaded: rules that were replaced,
-mistyped or judged by a faulty engine still let nothing out that is forbidden here. A decision is an allow only
-where the rules permit and this list is empty:
+`broken_invariants` knows nothing of Cedar, of the schema or of which rules are loaded: rules that were
+replaced, mistyped or judged by a faulty engine still let nothing out that is forbidden here. A decision is an
+allow only where the rules permit and this list is empty:
 
 1. every request states profile, sealed and isolated, of the right type, and the profile is one of two;
-2. while sealed, or in the isolated profile on a host that is not isolated, only looking, opening, closing, stopping;
-3. a person exports only what is signed for the outside and approved by two officers, and where the approvers are
-   named they are two people other than the requester;
+2. while sealed, or in the isolated profile on a host that is not isolated: only looking, opening, closing and
+   stopping;
+3. an export is signed for the outside and approved by two officers, and where these are named they are two
+   people other than the requester;
 4. a job gets a key only for what the decision that started it named;
 5. what nobody has verified yet is for verifying only (or is about to be created).
 """

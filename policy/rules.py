@@ -1,11 +1,12 @@
 """From rule files to something that can be judged by: checked whole, or not loaded at all.
 
 Guarantees to the engine that every rule in the set parsed, fits the schema, decides (no templates) and has a
-name of its own, so that the log can say which rules decided. The digest can be made again without this program:
+name of its own, so that the log can say which rules decided. The digest can be made without this program:
 
     sha256sum *.cedar schema.cedarschema | sha256sum
 
-in a folder that holds exactly these files, under LC_ALL=C. Source of the validation: Cedar 4, "Policy validation".
+in a folder that holds exactly these files, under LC_ALL=C. Source of the validation: Cedar 4, "Policy
+validation".
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Rules:
 
 
 def load(rules: Mapping[str, str], schema: str) -> Rules:
-    """Check and parse. Raises PolicyInvalid naming the file, the rule where there is one, and what is wrong."""
+    """Check and parse. Raises PolicyInvalid naming the file, the rule where there is one, and the fault."""
     _check_sizes(rules, schema)
     try:
         parsed_schema = cedarpy.Schema.from_str(schema)
@@ -59,7 +60,7 @@ def load(rules: Mapping[str, str], schema: str) -> Rules:
 
 
 def policy_digest(rules: Mapping[str, str], schema: str) -> str:
-    """Return the SHA-256, in hex, over the `sha256sum` lines of the rule files by name and then the schema."""
+    """Return the SHA-256, in hex, over the `sha256sum` lines of the rule files by name, then the schema."""
     files = [*((name, rules[name]) for name in sorted(rules)), (SCHEMA_NAME, schema)]
     lines = "".join(f"{sha256(text.encode()).hexdigest()}  {name}\n" for name, text in files)
     return sha256(lines.encode()).hexdigest()
@@ -95,8 +96,8 @@ def _rule_names(file: str, text: str) -> Iterator[str]:
         name = rule.get("annotations", {}).get("id") or ""
         if not _RULE_NAME.fullmatch(name):
             raise PolicyInvalid(
-                f'{file}: rule {number} of {len(parsed["staticPolicies"])}: expected @id("lower-case-name") before '
-                f"it, found {name!r}; the log names rules by it"
+                f'{file}: rule {number} in order: expected @id("lower-case-name") before it, found {name!r}; '
+                "the log names rules by it"
             )
         yield name
 
