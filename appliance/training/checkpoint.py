@@ -1,0 +1,91 @@
+"""What a run is made of besides its config and corpus: weights, moments, and the step that comes next.
+
+Batches and first weights follow from (seed, step), so the data position and the random state of a run are
+both its step number; it stands in the metadata of the optimizer's file, with what must not have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from appliance.errors import ContentRefused
+from appliance.training.config import TrainConfig
+from appliance.training.layout import Buffer
+from appliance.training.safetensors import Array
+
+FORMAT = "appliance-training-state/1"
+_FIRST, _SECOND = "first.", "second."
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands: the step that comes next (0-based), and the config and backend it runs with."""
+
+    step: int
+    config_digest: str
+    backend: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """One checkpoint as its two files hold it."""
+
+    weights: Mapping[str, Array]
+    optimizer: Mapping[str, Array]
+    metadata: Mapping[str, str]
+
+
+def encode_progress(progress: Progress) -> dict[str, str]:
+    """Metadata of the optimizer's file."""
+    return {
+        "format": FORMAT,
+        "step": str(progress.step),
+        "config_sha256": progress.config_digest,
+        "backend": progress.backend,
+    }
+
+
+def parse_progress(metadata: Mapping[str, str], config: TrainConfig) -> Progress:
+    """Check metadata against the config to resume with; raise `ContentRefused`."""
+    expected = {"format", "step", "config_sha256", "backend"}
+    if metadata.keys() != expected or metadata["format"] != FORMAT:
+        raise ContentRefused(
+            f"checkpoint: expected metadata {', '.join(sorted(expected))} of format {FORMAT}, found "
+            f"{', '.join(sorted(metadata))[:200]}: this is no optimizer state of ours"
+        )
+    if metadata["config_sha256"] != config.digest():
+        raise ContentRefused(
+            f"checkpoint: expected a state of the config {config.digest()[:16]}…, found one of "
+            f"{metadata['config_sha256'][:16]}…; resume with the config that the run began with"
+        )
+    step = metadata["step"]
+    if (
+        not (step.isascii() and step.isdecimal() and len(step) <= 10)
+        or not 0 <= int(step) <= config.train.steps
+    ):
+        raise ContentRefused(
+            f"checkpoint: expected a step from 0 to {config.train.steps}, found {step[:20]!r}"
+        )
+    return Progress(int(step), metadata["config_sha256"], metadata["backend"])
+
+
+def encode_moments(first: Buffer, second: Buffer) -> dict[str, Array]:
+    """Both moments, as `first.<tensor>` and `second.<tensor>`: views, valid until the next step."""
+    return {_FIRST + name: view for name, view in first.views.items()} | {
+        _SECOND + name: view for name, view in second.views.items()
+    }
+
+
+def split_moments(tensors: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Undo `encode_moments`; raise `ContentRefused` on a tensor that is neither."""
+    first: dict[str, Array] = {}
+    second: dict[str, Array] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_FIRST):
+            first[name.removeprefix(_FIRST)] = tensor
+        elif name.startswith(_SECOND):
+            second[name.removeprefix(_SECOND)] = tensor
+        else:
+            raise ContentRefused(f"checkpoint: expected tensors first.* and second.*, found {name[:80]!r}")
+    return first, second

@@ -1,0 +1,147 @@
+"""One training run as a plain object: `step()` until `done`; the caller owns time, events and files.
+
+Guarantees, on one backend, machine and thread count: two runs of one config and corpus give equal bits, and
+so does a run that was stopped after any step and resumed from its state. A step whose loss or gradient is not
+finite changes nothing: the weights are still those after the step before.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from appliance.errors import ContentRefused, JobFailed
+from appliance.training import accounting, checkpoint
+from appliance.training.checkpoint import Progress, TrainingState
+from appliance.training.config import TrainConfig
+from appliance.training.data import ByteCorpus
+from appliance.training.evaluate import bits_per_byte
+from appliance.training.layout import Buffer
+from appliance.training.model import GPT, fill
+from appliance.training.optimizer import AdamW
+from appliance.training.safetensors import Array
+from appliance.training.schedule import learning_rate
+from kernels import Backend
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step: number (0-based), mean loss in nats per token, gradient norm before clipping, rate."""
+
+    step: int
+    loss: float
+    grad_norm: float
+    learning_rate: float
+    tokens: int
+
+
+class Trainer:
+    """A run at some step. Everything it needs is in its arguments."""
+
+    def __init__(
+        self, config: TrainConfig, corpus: ByteCorpus, backend: Backend, state: TrainingState | None = None
+    ) -> None:
+        """Start at step 0, or go on from `state`; raise `ContentRefused` when it is not of this run."""
+        self.config = config
+        self.corpus = corpus
+        self.model = GPT(config.model, backend)
+        self._backend = backend
+        self._optimizer = AdamW(self.model.layout, backend)
+        self._gradients = Buffer(self.model.layout, backend)
+        self._arena = self.model.arena(config.train.batch, config.model.context)
+        self._step = 0
+        if state is None:
+            self.model.initialise(config.train.seed)
+        else:
+            self._restore(state)
+
+    @classmethod
+    def resume(
+        cls,
+        config: TrainConfig,
+        corpus: ByteCorpus,
+        backend: Backend,
+        *,
+        weights: Mapping[str, Array],
+        optimizer: Mapping[str, Array],
+        metadata: Mapping[str, str],
+    ) -> Trainer:
+        """Go on from what `weights()` and `optimizer_state()` gave."""
+        return cls(config, corpus, backend, TrainingState(weights, optimizer, metadata))
+
+    @property
+    def next_step(self) -> int:
+        """How many steps have been taken, which is the number of the next one."""
+        return self._step
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps of the config have been taken."""
+        return self._step >= self.config.train.steps
+
+    @property
+    def flops(self) -> int:
+        """Operations spent so far, by `accounting`'s formula."""
+        return self._step * accounting.flops_per_step(self.config)
+
+    def step(self) -> StepResult:
+        """Take one step; raise `JobFailed`, naming it, when the loss or the gradient is not finite."""
+        step, run = self._step, self.config.train
+        if self.done:
+            raise JobFailed(
+                f"step {step}: expected at most train.steps = {run.steps} steps; the run is complete"
+            )
+        batch = self.corpus.batch(step)
+        self._gradients.flat[:] = 0.0
+        # Overflow is looked for below, where the step is known; NumPy's warning would not name it.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            loss = self.model.forward_backward(self._arena, self._gradients, batch.tokens, batch.targets)
+            norm = self._backend.global_norm(self._gradients.flat)
+        self._check_finite(step, loss, norm)
+        rate = learning_rate(run, step)
+        self._optimizer.update(
+            self.model.parameters, self._gradients, run, step=step, learning_rate=rate, norm=norm
+        )
+        self._step = step + 1
+        return StepResult(step, loss, norm, rate, batch.tokens.size)
+
+    def evaluate(self) -> float:
+        """Bits per byte of the held-out text under the present weights; changes nothing."""
+        return bits_per_byte(self.model, self._arena, self.corpus.held_out)
+
+    def weights(self) -> dict[str, Array]:
+        """Tensors by name: views, valid until the next step."""
+        return dict(self.model.parameters.views)
+
+    def optimizer_state(self) -> tuple[dict[str, Array], dict[str, str]]:
+        """Moments by name (views, valid until the next step) and the metadata to keep with them."""
+        moments = checkpoint.encode_moments(self._optimizer.first, self._optimizer.second)
+        progress = Progress(self._step, self.config.digest(), self._backend.NAME)
+        return moments, checkpoint.encode_progress(progress)
+
+    def _restore(self, state: TrainingState) -> None:
+        progress = checkpoint.parse_progress(state.metadata, self.config)
+        if progress.backend != self._backend.NAME:
+            raise ContentRefused(
+                f"checkpoint: expected a state of the backend {self._backend.NAME!r}, found one of "
+                f"{progress.backend[:40]!r}; resume with that backend"
+            )
+        first, second = checkpoint.split_moments(state.optimizer)
+        self.model.load(state.weights)
+        fill(self._optimizer.first, first, "checkpoint, first moments")
+        fill(self._optimizer.second, second, "checkpoint, second moments")
+        self._step = progress.step
+
+    def _check_finite(self, step: int, loss: float, norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        broken = [n for n, view in self._gradients.views.items() if not np.isfinite(view).all()]
+        raise JobFailed(
+            f"step {step}: expected a finite loss and gradient, found loss {loss} and gradient norm {norm}"
+            + (f", first in tensor {broken[0]}" if broken else "")
+            + "; the weights are unchanged since the step before. Lower train.learning_rate or train.clip "
+            "and start from the last checkpoint"
+        )

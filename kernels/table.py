@@ -1,0 +1,118 @@
+"""The one table of op names that every backend fills; the type checker holds them to it.
+
+Conventions, the same for all ops:
+
+- The caller owns every array. Results go first, by position; inputs follow by name. So a backend can work
+  inside one arena and allocate nothing in a step.
+- `x_backward` *writes* gradients of activations and *adds to* gradients of parameters, so that weights
+  used twice (a tied head) and gradients gathered over several batches sum by themselves.
+- All float arrays of one call share one dtype. Tokens and targets are int64, checked by the caller to lie
+  in [0, V).
+- Two calls with equal inputs on one machine with one thread count give equal bits.
+
+Shapes: B batch, T time, C width (channels), H heads, V vocabulary, N = B·T rows, I inputs, O outputs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]
+Integers = npt.NDArray[np.int64]
+
+
+class Backend(Protocol):
+    """What a backend offers. The meaning of each op is defined, with its source, in `kernels.reference`."""
+
+    NAME: str
+
+    def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
+        """Allocate an array where this backend computes."""
+
+    def embedding_forward(self, out: Floats, *, tokens: Integers, table: Floats, positions: Floats) -> None:
+        """Rows of the token table plus rows of the position table."""
+
+    def embedding_backward(
+        self, dtable: Floats, dpositions: Floats, *, dout: Floats, tokens: Integers
+    ) -> None:
+        """Gradients of both tables."""
+
+    def layernorm_forward(
+        self, out: Floats, mean: Floats, rstd: Floats, *, x: Floats, weight: Floats, bias: Floats
+    ) -> None:
+        """Normalise each row, then scale and shift."""
+
+    def layernorm_backward(
+        self,
+        dx: Floats,
+        dweight: Floats,
+        dbias: Floats,
+        *,
+        dout: Floats,
+        x: Floats,
+        weight: Floats,
+        mean: Floats,
+        rstd: Floats,
+    ) -> None:
+        """Gradients of `layernorm_forward`."""
+
+    def linear_forward(self, out: Floats, *, x: Floats, weight: Floats, bias: Floats | None) -> None:
+        """Matrix product and bias."""
+
+    def linear_backward(
+        self, dx: Floats, dweight: Floats, dbias: Floats | None, *, dout: Floats, x: Floats, weight: Floats
+    ) -> None:
+        """Gradients of `linear_forward`."""
+
+    def attention_forward(self, out: Floats, lse: Floats, *, qkv: Floats, heads: int) -> None:
+        """Causal multi-head attention."""
+
+    def attention_backward(
+        self, dqkv: Floats, *, dout: Floats, out: Floats, lse: Floats, qkv: Floats, heads: int
+    ) -> None:
+        """Gradient of `attention_forward`."""
+
+    def gelu_forward(self, out: Floats, *, x: Floats) -> None:
+        """GELU, tanh form."""
+
+    def gelu_backward(self, dx: Floats, *, dout: Floats, x: Floats) -> None:
+        """Gradient of `gelu_forward`."""
+
+    def residual_forward(self, out: Floats, *, x: Floats, branch: Floats) -> None:
+        """Sum of the stream and a branch."""
+
+    def residual_backward(self, dx: Floats, *, dbranch_input: Floats) -> None:
+        """Add the gradient that came through the branch to the one that came past it."""
+
+    def softmax_cross_entropy_forward(
+        self, losses: Floats, lse: Floats, *, logits: Floats, targets: Integers
+    ) -> None:
+        """Negative log likelihood of each target, in nats."""
+
+    def softmax_cross_entropy_backward(
+        self, dlogits: Floats, *, logits: Floats, lse: Floats, targets: Integers, scale: float
+    ) -> None:
+        """Gradient of `scale` times the sum of the losses."""
+
+    def global_norm(self, gradients: Floats) -> float:
+        """Euclidean length of a flat buffer."""
+
+    def adamw_step(
+        self,
+        parameters: Floats,
+        first: Floats,
+        second: Floats,
+        *,
+        gradients: Floats,
+        step: int,
+        learning_rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        weight_decay: float,
+        gradient_scale: float,
+    ) -> None:
+        """One AdamW update in place."""
