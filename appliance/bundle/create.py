@@ -1,0 +1,205 @@
+"""Makes a bundle: label, contents, parts, and the manifest last.
+
+Guarantees to the sender: a folder with a `manifest.json` is complete and durable, what it holds would be
+accepted by an importer (contents are judged while they are hashed), and a failure leaves no folder behind.
+`label_for`, `plan`, `write_content` and `seal_folder` are the steps of `create_bundle`, apart, because the
+appliance runs them in two processes: whoever signs never reads contents, whoever reads never signs.
+Source: docs/formats/transfer-bundle.md.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.age import FILE_KEY_SIZE, NONCE_SIZE, encode_header, parse_recipient, payload_key
+from appliance.bundle import dsse
+from appliance.bundle.folder import SSH_SIGNATURE, SUMS, BundleFolder
+from appliance.bundle.inner import Inner, InnerMember, inner_of
+from appliance.bundle.manifest import (
+    README,
+    Label,
+    Manifest,
+    PartFile,
+    check_label,
+    complete,
+    encode_manifest,
+    format_time,
+    later,
+    part_name,
+    target_of,
+)
+from appliance.bundle.parts import PART_BYTES, PartOutput, PartWriter, part_sizes
+from appliance.bundle.readme import render_readme, render_sums
+from appliance.bundle.signer import NAMESPACE
+from appliance.bundle.stream import Member, PlainStream, digest_member, plain_bytes
+from policy import sshsig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from appliance.age import Recipient
+    from appliance.bundle.signer import SignerKey
+    from audit.note import VerifierKey
+
+VALID_DAYS = 90
+
+_ID_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is known of a bundle before a byte is written: contents and plaintext bytes of each part."""
+
+    label: Label
+    inner: Inner
+    part_sizes: tuple[int, ...]
+
+
+def label_for(
+    *,
+    kind: str,
+    direction: str,
+    recipient: str,
+    signers: Sequence[VerifierKey],
+    channel: str,
+    seq: int,
+    prev: str,
+    now: datetime,
+    entropy: Callable[[int], bytes],
+    target: str = "",
+    quorum: int = 1,
+    valid_days: int = VALID_DAYS,
+    tree_head: str = "",
+    policy_decision: str = "",
+) -> Label:
+    """Name a new bundle for the holder of one age recipient; raise UsageError or ContentRefused.
+
+    `target` is the digest of the recipient unless given; `entropy(n)` returns n random bytes.
+    """
+    post_quantum = parse_recipient(recipient).post_quantum
+    label = Label(
+        bundle_id=entropy(_ID_BYTES).hex(),
+        kind=kind,
+        direction=direction,
+        channel=channel,
+        seq=seq,
+        prev=prev,
+        target=target or target_of(recipient),
+        issued_at=format_time(now),
+        expires=later(now, valid_days),
+        recipients=("mlkem768x25519" if post_quantum else "X25519",),
+        signers=tuple(dsse.key_id(signer) for signer in signers),
+        quorum=quorum,
+        tree_head=tree_head,
+        policy_decision=policy_decision,
+    )
+    check_label(label)
+    return label
+
+
+def plan(label: Label, members: Sequence[InnerMember], part_bytes: int = PART_BYTES) -> Plan:
+    """Decide contents and part sizes from digests alone; raise ContentRefused for names that cannot be."""
+    inner = inner_of(label, tuple(members))
+    return Plan(label, inner, part_sizes(plain_bytes(inner), part_bytes))
+
+
+def write_content(
+    planned: Plan, members: Sequence[Member], next_part: Callable[[int], PartOutput]
+) -> tuple[PartFile, ...]:
+    """Stream the members into their parts and return these; raise IntegrityError, SpaceExhausted."""
+    writer = PartWriter(planned.part_sizes, next_part)
+    try:
+        for chunk in PlainStream(planned.inner, members):
+            writer.write(chunk)
+        return writer.close()
+    except BaseException:
+        writer.abandon()
+        raise
+
+
+def seal_folder(
+    folder: BundleFolder, label: Label, parts: Sequence[PartFile], signers: Sequence[SignerKey]
+) -> Manifest:
+    """Write readme, sums, signature and, last, the manifest; the parts must be durable already.
+
+    The first signer also signs for `ssh-keygen -Y verify`. Raises SpaceExhausted.
+    """
+    readme = render_readme(label, len(parts))
+    manifest = complete(label, tuple(parts), readme)
+    envelope = dsse.sign_envelope(encode_manifest(manifest), [signer.note for signer in signers])
+    signature = sshsig.sign(signers[0].seed, NAMESPACE, envelope)
+    folder.write_file(README, readme)
+    folder.write_file(SUMS, render_sums(manifest))
+    folder.write_file(SSH_SIGNATURE, signature.encode("ascii"))
+    folder.publish_manifest(envelope)
+    return manifest
+
+
+def create_bundle(
+    members: Sequence[Member],
+    *,
+    kind: str,
+    to: str,
+    sign: SignerKey,
+    out_dir: Path,
+    channel: str,
+    seq: int,
+    now: datetime,
+    prev: str = "",
+    target: str = "",
+    direction: str = "in",
+    part_bytes: int = PART_BYTES,
+    entropy: Callable[[int], bytes] = os.urandom,
+) -> Path:
+    """Make a whole bundle below `out_dir` and return its folder.
+
+    Raises UsageError for the recipient, ContentRefused for a member or label, AlreadyExists, SpaceExhausted,
+    IntegrityError if a member changes while it is packed. On any error nothing is left.
+    """
+    label = label_for(
+        kind=kind,
+        direction=direction,
+        recipient=to,
+        signers=[sign.vkey],
+        channel=channel,
+        seq=seq,
+        prev=prev,
+        now=now,
+        entropy=entropy,
+        target=target,
+    )
+    planned = plan(label, [digest_member(member) for member in members], part_bytes)
+    recipient = parse_recipient(to)
+    parent = os.open(out_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with BundleFolder.create(parent, label.folder_name) as folder:
+            try:
+                parts = write_content(
+                    planned, members, lambda index: _new_part(folder, index, recipient, entropy)
+                )
+                seal_folder(folder, label, parts, [sign])
+            except BaseException:
+                folder.remove_files()
+                os.rmdir(label.folder_name, dir_fd=parent)
+                raise
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+    return out_dir / label.folder_name
+
+
+def _new_part(
+    folder: BundleFolder, index: int, recipient: Recipient, entropy: Callable[[int], bytes]
+) -> PartOutput:
+    file_key = bytearray(entropy(FILE_KEY_SIZE))
+    nonce = entropy(NONCE_SIZE)
+    prefix = encode_header(file_key, [recipient]) + nonce
+    key = payload_key(file_key, nonce)
+    file_key[:] = bytes(FILE_KEY_SIZE)
+    fd = folder.create_file(part_name(index))
+    os.write(fd, prefix)
+    return PartOutput(fd, key, prefix)

@@ -1,0 +1,125 @@
+"""DSSE envelopes: bytes that count only when enough known keys have signed exactly them.
+
+Guarantees to the importer: the payload handed back was signed by at least `quorum` different keys out of
+those named in advance; nothing in it was parsed before. A wrong signature by a known key refuses the whole
+envelope, an unknown key is ignored, a key counts once however often and under whatever name it appears.
+Source: DSSE v1.0.0 (secure-systems-lab/dsse, protocol.md), restricted to canonical JSON and Ed25519;
+key ids are `name+id` as in C2SP signed-note v1.0.0 verifier keys.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.bundle import canonical
+from appliance.errors import ContentRefused, SignatureError
+from audit.errors import BadSignature, Malformed
+from audit.note import ED25519, VerifierKey, decode_base64
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from audit.note import NoteSigner
+
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+MAX_ENVELOPE_BYTES = 1 << 20
+MAX_SIGNATURES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedPayload:
+    """Signed bytes, and the key ids of the distinct known keys that signed them."""
+
+    payload: bytes
+    signers: tuple[str, ...]
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """Return the pre-authentication encoding: what a signature covers. Source: DSSE protocol.md."""
+    kind = payload_type.encode("ascii")
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def key_id(key: VerifierKey) -> str:
+    """Return the id under which a key signs and is named in manifests."""
+    return f"{key.name}+{key.key_id.hex()}"
+
+
+def sign_envelope(payload: bytes, signers: Sequence[NoteSigner]) -> bytes:
+    """Return the canonical envelope of `payload` with one signature per signer."""
+    message = pae(PAYLOAD_TYPE, payload)
+    envelope = canonical.encode(
+        {
+            "payload": base64.b64encode(payload).decode("ascii"),
+            "payloadType": PAYLOAD_TYPE,
+            "signatures": [
+                {"keyid": key_id(signer.vkey), "sig": base64.b64encode(signer.sign(message)).decode("ascii")}
+                for signer in signers
+            ],
+        }
+    )
+    if len(envelope) > MAX_ENVELOPE_BYTES:
+        raise ContentRefused(
+            f"manifest: expected at most {MAX_ENVELOPE_BYTES} bytes, found {len(envelope)}; use larger parts"
+        )
+    return envelope
+
+
+def verify_envelope(data: bytes, trusted: Sequence[VerifierKey], quorum: int = 1) -> VerifiedPayload:
+    """Return the payload that at least `quorum` of the trusted keys signed; raise SignatureError."""
+    payload, signatures = _parse_envelope(data)
+    message = pae(PAYLOAD_TYPE, payload)
+    known = {key_id(key): key for key in trusted if key.key_type == ED25519}
+    held: dict[bytes, str] = {}
+    for name, signature in signatures:
+        key = known.get(name)
+        if key is None:
+            continue
+        try:
+            key.verify(message, signature)
+        except BadSignature as error:
+            raise SignatureError(
+                f"manifest: expected a valid signature by {name}, found one that does not fit the signed"
+                " bytes;"
+                " the manifest was damaged or altered, copy the bundle again"
+            ) from error
+        held.setdefault(key.public_key, name)
+    if len(held) < quorum:
+        raise SignatureError(
+            f"manifest: expected signatures by {quorum} trusted signer{'s' if quorum > 1 else ''}, found"
+            f" {len(held)}"
+            f" (signed by {', '.join(name for name, _ in signatures) or 'nobody'}); trusted signers are"
+            " enrolled"
+            " at `appliance init --trust-signer`"
+        )
+    return VerifiedPayload(payload, tuple(held.values()))
+
+
+def _parse_envelope(data: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
+    """Take the envelope apart; what it holds is unverified. An unreadable one has no signature at all."""
+    try:
+        fields = canonical.Fields(
+            canonical.parse(data, "manifest envelope", MAX_ENVELOPE_BYTES), "manifest envelope"
+        )
+        fields.constant("payloadType", PAYLOAD_TYPE)
+        payload = decode_base64(fields.text("payload", MAX_ENVELOPE_BYTES), "manifest envelope")
+        signatures = [_parse_signature(value) for value in fields.array("signatures", MAX_SIGNATURES)]
+        fields.done()
+    except (ContentRefused, Malformed) as error:
+        raise SignatureError(
+            f"manifest: expected a signed DSSE envelope, found none that parses ({error}); copy the bundle"
+            " again"
+        ) from error
+    if len({name for name, _ in signatures}) != len(signatures):
+        raise SignatureError("manifest: expected each signer once, found one twice")
+    return payload, signatures
+
+
+def _parse_signature(value: canonical.JSON) -> tuple[str, bytes]:
+    fields = canonical.Fields(value, "manifest envelope, signature")
+    name = fields.text("keyid")
+    signature = decode_base64(fields.text("sig"), "manifest envelope, signature")
+    fields.done()
+    return name, signature

@@ -1,0 +1,152 @@
+"""A bundle's folder, held by one directory descriptor.
+
+Guarantees to custodian and opener: every name is looked up beneath the descriptor, links are not followed,
+and only regular files are opened, so a medium cannot lead a reader to another file, a device or a pipe that
+never answers. To whoever finds a half-written folder: `manifest.json` appears last and at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from appliance.errors import AlreadyExists, ContentRefused, Incomplete, MediumMissing, SpaceExhausted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+MANIFEST = "manifest.json"
+SSH_SIGNATURE = "manifest.json.sig"
+SUMS = "sha256sums"
+
+_UNFINISHED = "manifest.new"
+_FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+# Not waiting for a writer, should the name be a pipe.
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_WRITE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class BundleFolder:
+    """One folder; it owns `fd` and closes it at the end of its `with` block."""
+
+    fd: int
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open an existing folder; raise MediumMissing if it is not there."""
+        try:
+            return cls(os.open(path, _FOLDER_FLAGS))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MediumMissing(
+                f"expected a bundle folder at {path}, found none; insert the medium and name its *.bundle"
+                " folder"
+            ) from error
+
+    @classmethod
+    def create(cls, parent_fd: int, name: str) -> Self:
+        """Make a new folder beneath an open one; raise AlreadyExists rather than reuse one."""
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent_fd)
+        except FileExistsError as error:
+            raise AlreadyExists(
+                f"expected no {name} yet, found one; remove it or choose another place"
+            ) from error
+        except OSError as error:
+            raise no_room(error, name) from error
+        return cls(os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=parent_fd))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self.fd)
+
+    def names(self) -> list[str]:
+        """Return the names in the folder, sorted."""
+        return sorted(os.listdir(self.fd))  # noqa: PTH208  a descriptor, not a path
+
+    def open_file(self, name: str) -> int:
+        """Return a read descriptor of a regular file; raise Incomplete or, if special, ContentRefused."""
+        try:
+            fd = os.open(name, _READ_FLAGS, dir_fd=self.fd)
+        except FileNotFoundError as error:
+            raise Incomplete(
+                f"expected the file {name} in the bundle, found none; copy the bundle again"
+            ) from error
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENXIO):
+                raise ContentRefused(
+                    f"{name}: expected a regular file, found a link or a special file"
+                ) from error
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ContentRefused(f"{name}: expected a regular file, found something else")
+        return fd
+
+    def read_file(self, name: str, max_bytes: int) -> bytes:
+        """Return a whole small file; raise ContentRefused if it is larger than allowed."""
+        with os.fdopen(self.open_file(name), "rb") as source:
+            data = source.read(max_bytes + 1)
+        if len(data) > max_bytes:
+            raise ContentRefused(f"{name}: expected at most {max_bytes} bytes, found more")
+        return data
+
+    def create_file(self, name: str) -> int:
+        """Return a read and write descriptor of a new file."""
+        try:
+            return os.open(name, _WRITE_FLAGS, 0o644, dir_fd=self.fd)
+        except FileExistsError as error:
+            raise AlreadyExists(f"expected no {name} in the new bundle, found one") from error
+        except OSError as error:
+            raise no_room(error, name) from error
+
+    def write_file(self, name: str, data: bytes) -> None:
+        """Write a new file durably."""
+        fd = self.create_file(name)
+        try:
+            write_all(fd, memoryview(data), name)
+            os.fsync(fd)
+        except OSError as error:
+            raise no_room(error, name) from error
+        finally:
+            os.close(fd)
+
+    def publish_manifest(self, data: bytes) -> None:
+        """Write `manifest.json` under another name and rename it: all other files are durable before it."""
+        os.fsync(self.fd)
+        self.write_file(_UNFINISHED, data)
+        os.rename(_UNFINISHED, MANIFEST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        os.fsync(self.fd)
+
+    def remove_files(self) -> None:
+        """Remove what an interrupted writer left in the folder."""
+        for name in self.names():
+            os.unlink(name, dir_fd=self.fd)
+
+
+def write_all(fd: int, data: memoryview, name: str) -> None:
+    """Write every byte; raise SpaceExhausted where there is no room."""
+    try:
+        while data:
+            data = data[os.write(fd, data) :]
+    except OSError as error:
+        raise no_room(error, name) from error
+
+
+def no_room(error: OSError, name: str) -> Exception:
+    """Return SpaceExhausted for the errors that mean a full medium, else the error itself."""
+    if error.errno in _NO_ROOM:
+        return SpaceExhausted(
+            f"no room to write {name}: free some space or take a larger medium, then repeat"
+        )
+    return error
