@@ -1,0 +1,377 @@
+"""The log: append and be told, once it is durable and signed, or not at all.
+
+Guarantees its caller that when `append` returns, the entries are on the disk, every one has a receipt that
+verifies offline, and no two tree heads it ever signed contradict each other; and that after any failure
+nothing more is accepted until the log was opened, and so recovered, anew. Order of a commit, and what a crash
+leaves:
+
+    1. group into the write-ahead file, fdatasync   torn: dropped at the next start, nobody was answered
+    2. tree head signed, written behind the group   missing: signed again at the next start, the same bytes
+    3. receipts returned                            the group stands: at worst its answer did not arrive
+    4. tiles, then `checkpoint` (`publish`)         missing: derived again from the write-ahead file
+    5. write-ahead file begun anew when it is long  the old or the new one, by rename
+
+Source: docs/formats/audit-log.md; C2SP tlog-checkpoint, tlog-tiles, tlog-proof.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.checkpoint import TreeHead, sign_tree_head, verify_tree_head
+from audit.entry import Record, encode_entry, format_time, with_commitments
+from audit.errors import AuditError, CouldNotCheck, Invalid, LogBusy, LogExists, LogUnavailable, Malformed
+from audit.folder import INCOMING, Folder
+from audit.merkle import EMPTY_ROOT, inclusion_proof, leaf_hash, range_root, verify_inclusion
+from audit.note import MAX_NOTE_BYTES, NoteSigner
+from audit.receipt import format_receipt
+from audit.store import CHECKPOINT, Store, read_tile
+from audit.tiles import WIDTH
+from audit.tree import Tree
+from audit.wal import MAX_BYTES, NAME, Replay, WriteAhead, parse_write_ahead
+
+Clock = Callable[[], float]
+
+LOCK = "lock"
+RESERVE = "reserve"
+VKEY = "log.vkey"
+MAX_GROUP = WIDTH
+RESERVE_BYTES = 1 << 20
+
+# Tuning: a start replays at most about this much; a write-ahead file is begun anew beyond it.
+ROTATE_BYTES = 1 << 20
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """One entry that is durable: its index, its bytes, and its receipt (the bytes of a `.tlog-proof`)."""
+
+    index: int
+    entry: bytes
+    receipt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What opening found: entries replayed from the write-ahead file, bytes of a torn write dropped."""
+
+    replayed_entries: int
+    torn_bytes: int
+
+
+class Log:
+    """A log open for appending, by one process at a time; its methods may be called from several threads.
+
+    `commit_secret` keys the commitments that stand for secret values; it may be set while the log is open (at
+    unseal) and cleared again (at seal). Without it, a record with secret values is refused.
+    """
+
+    def __init__(self, folder: Folder, lock: int, signer: NoteSigner, clock: Clock) -> None:
+        """Recover the log in a locked folder: use `Log.open` or `Log.create`."""
+        self.commit_secret: bytes | bytearray | None = None
+        self._folder = folder
+        self._lock = lock
+        self._signer = signer
+        self._clock = clock
+        self._mutex = threading.RLock()
+        self._failure: str | None = None
+        replay = self._replay()
+        self.recovery = Recovery(len(replay.entries), replay.torn_bytes)
+        self._note = self._sign()
+        # Rewritten even when whole: after a failed fsync the cache may show what the disk does not have.
+        self._wal = WriteAhead.begin(folder, replay.base, replay.base_note, replay.entries, self._note)
+        self._reserve = self._hold_reserve()
+        self._published_bytes = 0
+        self._published = -1
+        self.publish()
+
+    @classmethod
+    def create(
+        cls,
+        directory: Path,
+        signer: NoteSigner,
+        clock: Clock = time.time,
+        *,
+        commit_secret: bytes | bytearray | None = None,
+    ) -> Log:
+        """Begin an empty log, named by its signer, and open it.
+
+        The folder is made, mode 0750; one left by an interrupted `create` is taken over. Raises LogExists
+        where a log is, LogUnavailable.
+        """
+        directory = directory.absolute()
+        try:
+            with suppress(FileExistsError):
+                directory.mkdir(mode=0o750)
+            with Folder(directory) as folder:
+                if found := {entry.name for entry in folder.names()} - {LOCK, RESERVE, VKEY, INCOMING}:
+                    raise LogExists(
+                        f"{directory}: expected an empty folder for a new log, found {min(found)!r}"
+                    )
+                folder.replace(VKEY, f"{signer.vkey.text}\n".encode())
+                head = TreeHead(signer.name, 0, EMPTY_ROOT)
+                note = sign_tree_head(head, signer)
+                WriteAhead.begin(folder, head, note, [], note).close()
+            with Folder(directory.parent) as parent:
+                os.fsync(parent.fd)
+        except OSError as failure:
+            raise LogUnavailable(f"{directory}: a log cannot be begun here: {failure.strerror}") from failure
+        return cls.open(directory, signer, clock, commit_secret=commit_secret)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        signer: NoteSigner,
+        clock: Clock = time.time,
+        *,
+        commit_secret: bytes | bytearray | None = None,
+    ) -> Log:
+        """Recover a log and open it for appending; reads the write-ahead file and the tree's edge only.
+
+        Raises LogBusy while another process has it open; CouldNotCheck, Malformed, BadSignature or Invalid
+        for damage that no crash explains; LogUnavailable where it cannot be written.
+        """
+        folder = Folder(directory.absolute())
+        lock = -1
+        try:
+            lock = _take_lock(folder)
+            log = cls(folder, lock, signer, clock)
+        except BaseException as failure:
+            if lock >= 0:
+                os.close(lock)
+            folder.close()
+            if isinstance(failure, OSError):
+                raise LogUnavailable(
+                    f"{directory}: the log cannot be opened: {failure.strerror}"
+                ) from failure
+            raise
+        log.commit_secret = commit_secret
+        return log
+
+    @property
+    def size(self) -> int:
+        """How many entries are committed."""
+        return self._store.tree.size
+
+    @property
+    def path(self) -> Path:
+        """The log's folder, absolute."""
+        return self._folder.path
+
+    def append(self, records: Sequence[Record]) -> list[Committed]:
+        """Log up to 256 records with one fsync and one signature; all of them are durable when this returns.
+
+        Raises Malformed for a record that may not be logged (nothing is written, the log goes on),
+        LogUnavailable for anything that keeps the log from being written: then no record counts, and the log
+        has stopped.
+        """
+        with self._mutex:
+            self._demand_alive()
+            if len(records) > MAX_GROUP:
+                raise Malformed(
+                    f"append: expected at most {MAX_GROUP} records in a group, found {len(records)}"
+                )
+            first = self.size
+            now = format_time(self._clock())
+            entries = [
+                encode_entry(with_commitments(record, seq, self.commit_secret), seq, now)
+                for seq, record in enumerate(records, first)
+            ]
+            if not entries:
+                return []
+            with self._fatal():
+                self._commit(entries)
+                committed = [Committed(i, entry, self.receipt(i)) for i, entry in enumerate(entries, first)]
+                if self._wal.size - self._published_bytes > ROTATE_BYTES:
+                    self.publish()
+            return committed
+
+    def tree_head(self) -> bytes:
+        """Return the signed head over every committed entry, as the bytes of a note."""
+        with self._mutex:
+            return self._note
+
+    def receipt(self, index: int) -> bytes:
+        """Make a receipt for any entry under the newest head; raises Invalid for a bad index or a damaged tile."""
+        with self._mutex:
+            tree = self._store.tree
+            proof = inclusion_proof(index, tree.size, self._store.subtree)
+            # Tiles come from disk: never hand out a receipt that was not checked.
+            verify_inclusion(leaf_hash(self._store.entry(index)), index, tree.size, proof, tree.root())
+            return format_receipt(index, proof, self._note)
+
+    def entry(self, index: int) -> bytes:
+        """Return the bytes of one entry; raises Invalid for an index that the log does not have."""
+        with self._mutex:
+            if not 0 <= index < self.size:
+                raise Invalid(f"entry: expected an index below {self.size}, found {index}")
+            return self._store.entry(index)
+
+    def entries(self, start: int = 0) -> Iterator[bytes]:
+        """Yield the entries from `start` to what was the end when the iteration began."""
+        for index in range(start, self.size):
+            yield self.entry(index)
+
+    def publish(self) -> None:
+        """Write the tiles and the signed head of all that is committed; raises LogUnavailable.
+
+        The caller's timer calls this within a second of an append. Does nothing where nothing is new.
+        """
+        with self._mutex:
+            self._demand_alive()
+            if self._published == self.size:
+                return
+            with self._fatal():
+                self._store.publish(self._note)
+                self._published = self.size
+                if self._wal.size > ROTATE_BYTES and self.size - self._wal.base >= WIDTH:
+                    self._rotate()
+                self._published_bytes = self._wal.size
+
+    def close(self) -> None:
+        """Publish, unless the log has stopped, and let another process open it; safe to repeat."""
+        with self._mutex:
+            try:
+                if self._failure is None:
+                    self.publish()
+            finally:
+                self._failure = self._failure or "it was closed"
+                self._wal.close()
+                self._folder.close()
+                for fd in (self._reserve, self._lock):
+                    if fd >= 0:
+                        os.close(fd)
+                self._reserve = self._lock = -1
+
+    def _replay(self) -> Replay:
+        """Rebuild the tree from the write-ahead file and the tiles before it; every head must agree."""
+        data = self._folder.read_if_present(NAME, MAX_BYTES)
+        if data is None:
+            raise CouldNotCheck(
+                f"{self.path / NAME}: expected a log's write-ahead file, found none; was it created?"
+            )
+        replay = parse_write_ahead(data, self._signer.vkey)
+        tree = Tree.from_edge(replay.base.size, lambda tile: read_tile(self._folder, tile))
+        self._store = Store(self._folder, tree)
+        heads = [replay.base, *replay.heads, *self._published_head()]
+        end = replay.base.size + len(replay.entries)
+        if out := [head.size for head in heads if not replay.base.size <= head.size <= end]:
+            raise Invalid(
+                f"{self.path}: the write-ahead file holds entries {replay.base.size} to {end}, but a signed tree "
+                f"head says {out[0]}: its end was cut off, or part of the folder was set back; restore a copy",
+            )
+        expected: dict[int, list[bytes]] = {}
+        for head in heads:
+            expected.setdefault(head.size, []).append(head.root)
+        self._demand_roots(expected)
+        for entry in replay.entries:
+            self._store.append(entry)
+            self._demand_roots(expected)
+        return replay
+
+    def _demand_roots(self, expected: dict[int, list[bytes]]) -> None:
+        tree = self._store.tree
+        for root in expected.get(tree.size, []):
+            if tree.root() != root:
+                raise Invalid(
+                    f"{self.path}: expected root {root.hex()} over {tree.size} entries, as signed, "
+                    f"found {tree.root().hex()}; tiles or write-ahead file were changed; restore a copy",
+                )
+
+    def _published_head(self) -> list[TreeHead]:
+        note = self._folder.read_if_present(CHECKPOINT, MAX_NOTE_BYTES)
+        return [] if note is None else [verify_tree_head(note, self._signer.vkey)]
+
+    def _sign(self) -> bytes:
+        tree = self._store.tree
+        return sign_tree_head(TreeHead(self._signer.name, tree.size, tree.root()), self._signer)
+
+    def _commit(self, entries: Sequence[bytes]) -> None:
+        self._wal.check()
+        try:
+            self._wal.append_group(self.size, entries)
+        except OSError as failure:
+            self._wal.drop_unfinished()
+            if failure.errno in _FULL:
+                self._say_full()
+            raise
+        for entry in entries:
+            self._store.append(entry)
+        self._note = self._sign()
+        self._wal.append_head(self._note)
+        self._wal.check()  # an answer is given only for a log that still stands at its path
+
+    def _say_full(self) -> None:
+        """Use the reserve to log that the log is full; it is the last entry until room was made."""
+        if self._reserve < 0:
+            return
+        reserve, self._reserve = self._reserve, -1
+        record = Record("log.full", "log", "stop", self._signer.name, {"reason": "no space left for the log"})
+        with suppress(
+            OSError, AuditError
+        ):  # the caller gets the first failure; this is an attempt to explain it
+            os.ftruncate(reserve, 0)
+            self._commit([encode_entry(record, self.size, format_time(self._clock()))])
+            self._store.publish(self._note)
+        os.close(reserve)
+
+    def _rotate(self) -> None:
+        """Begin the write-ahead file anew at the last full bundle; all before it is durable in tiles."""
+        base = self.size // WIDTH * WIDTH
+        head = TreeHead(self._signer.name, base, range_root(0, base, self._store.subtree))
+        note = sign_tree_head(head, self._signer)
+        old = self._wal
+        self._wal = WriteAhead.begin(self._folder, head, note, self._store.since(base), self._note)
+        old.close()
+
+    def _hold_reserve(self) -> int:
+        fd = os.open(
+            RESERVE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=self._folder.fd
+        )
+        try:
+            os.posix_fallocate(fd, 0, RESERVE_BYTES)
+        except OSError:
+            os.close(fd)
+            raise
+        return fd
+
+    def _demand_alive(self) -> None:
+        if self._failure is not None:
+            raise LogUnavailable(
+                f"{self.path}: the log has stopped: {self._failure}; mend that and open it again"
+            )
+
+    @contextmanager
+    def _fatal(self) -> Iterator[None]:
+        """Stop the log on any failure within: what is on the disk is not known until it was recovered."""
+        try:
+            yield
+        except OSError as failure:
+            self._failure = f"it cannot be written: {failure.strerror}"
+            raise LogUnavailable(
+                f"{self.path}: {self._failure}; nothing more is logged until it is opened again"
+            ) from failure
+        except BaseException as failure:
+            self._failure = self._failure or str(failure) or type(failure).__name__
+            raise
+
+
+def _take_lock(folder: Folder) -> int:
+    fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=folder.fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as failure:
+        os.close(fd)
+        raise LogBusy(f"{folder.path}: another process has this log open; stop it first") from failure
+    return fd
