@@ -3,16 +3,15 @@
 Guarantees to the sender: nothing is packed that was not named, links are not followed, and a file whose
 place or kind is unclear is refused here and not at the other end.
 
-    FOLDER/corpus/<name>/<document>.txt, FOLDER/config/<name>.toml, FOLDER/weights/<name>.safetensors   as they are
-    FOLDER/<document>.txt              corpus/<FOLDER>/<document>.txt
-    FILE.toml, FILE.safetensors        config/FILE.toml, weights/FILE.safetensors
-    FILE.txt                           corpus/FILE/FILE.txt
+    FOLDER/corpus/<name>/<document>.txt   as it is, and so FOLDER/config/… and FOLDER/weights/…
+    FOLDER/<document>.txt                 corpus/<FOLDER>/<document>.txt
+    FILE.toml, FILE.safetensors           config/FILE.toml, weights/FILE.safetensors
+    FILE.txt                              corpus/FILE/FILE.txt
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from appliance.bundle.names import SAFETENSORS, TEXT, TOML, media_type_of, object_of
 from appliance.bundle.stream import Member
@@ -65,4 +64,8 @@ def _member(file: Path, name: str) -> Member:
         raise UnknownObject(f"expected a file or folder at {file}, found none")
     media_type = media_type_of(name)
     object_of(name, media_type)
-    return Member(name, media_type, file.stat().st_size, partial(file.open, "rb"))
+
+    def start() -> BinaryIO:
+        return file.open("rb")
+
+    return Member(name, media_type, file.stat().st_size, start)

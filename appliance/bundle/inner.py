@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle import canonical
-from appliance.bundle.names import MEDIA_TYPES, check_member_names, check_media_types
+from appliance.bundle.names import MEDIA_TYPES, check_media_types, check_member_names
 from appliance.bundle.ustar import MAX_SIZE
 from appliance.errors import ContentRefused
 
