@@ -121,13 +121,17 @@ class Client:
     def stream(
         self, method: str, parameters: Mapping[str, Any] | None = None, fds: Sequence[int] = ()
     ) -> Iterator[dict[str, Any]]:
-        """Call a method and yield each of its replies. Leaving early hangs up. Raises as `call`."""
+        """Call a method and yield each of its replies, but not an empty last one. Leaving early hangs up.
+
+        Raises as `call`.
+        """
         self._write({"method": _qualified(method), "parameters": dict(parameters or {}), "more": True}, fds)
         continues = True
         try:
             while continues:
                 reply, continues = self._read()
-                yield reply
+                if continues or any(value is not None for value in reply.values()):
+                    yield reply
         except ApplianceError:
             continues = False
             raise
@@ -141,8 +145,8 @@ class Client:
         try:
             sent = self._sock.sendmsg([data], rights)  # descriptors ride on the first byte
             self._sock.sendall(data[sent:])
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise _ended() from error
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it may have said why before it hung up: `_read` finds that, or the end
 
     def _read(self) -> tuple[dict[str, Any], bool]:
         while (end := self._buffer.find(b"\0")) < 0:

@@ -24,6 +24,7 @@ import dataclasses
 import os
 import select
 import socket
+import struct
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -35,10 +36,22 @@ from appliance.strictjson import JSON, encode_json, parse_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["JSON", "MAX_FDS", "MAX_MESSAGE", "Channel", "Kinds", "close_fds", "decode", "encode", "kinds"]
+__all__ = [
+    "JSON",
+    "MAX_FDS",
+    "MAX_MESSAGE",
+    "Channel",
+    "Kinds",
+    "close_fds",
+    "decode",
+    "encode",
+    "kinds",
+    "received_fds",
+]
 
 MAX_MESSAGE = 128 * 1024  # fits the 208 KiB that Linux grants a socket buffer by default
 MAX_FDS = 16
+_PEERCRED = struct.Struct("iII")  # pid, uid, gid
 _SEND_BUFFER = 1024 * 1024  # asked for; granted up to net.core.wmem_max
 
 Kinds: TypeAlias = Mapping[str, type[Any]]
@@ -107,6 +120,11 @@ class Channel:
         """Return the descriptor, for a selector."""
         return self._sock.fileno()
 
+    def peer_pid(self) -> int | None:
+        """Return who made the pair, as the kernel saw it; None from another PID namespace."""
+        credentials = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
+        return _PEERCRED.unpack(credentials)[0] or None
+
     def close(self) -> None:
         """Close this end."""
         self._sock.close()
@@ -149,7 +167,7 @@ class Channel:
             return None
         except ConnectionResetError as error:
             raise EOFError("the far end of the channel is gone") from error
-        fds = _descriptors(control)
+        fds = received_fds(control)
         try:
             if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
                 raise ProtocolError(
@@ -195,7 +213,8 @@ def _set(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _descriptors(control: list[tuple[int, int, bytes]]) -> tuple[int, ...]:
+def received_fds(control: Sequence[tuple[int, int, bytes]]) -> tuple[int, ...]:
+    """Return the descriptors in what `recvmsg` gave as ancillary data."""
     fds = array.array("i")
     for level, kind, data in control:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
