@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from appliance.cli.output import printable
 from appliance.cli.session import Session, Verb, example, pass_session
 from appliance.errors import ApplianceError, JobFailed, NotRunning, UnknownObject
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 START_TIMEOUT_S = 60.0  # recovery rereads the log's tail; passphrase costs do not fall into the start
 STOP_TIMEOUT_S = 120.0  # running jobs save a checkpoint first
@@ -138,10 +135,10 @@ def shutdown_command(session: Session) -> None:
 
 
 def _alive(pid: int) -> bool:
+    """Tell whether a process still runs; one that ended and was not yet waited for does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    except PermissionError:  # it runs as another user
-        return True
-    return True
+    # The state follows the name, which stands in brackets and may itself hold any byte: proc(5).
+    return stat.rpartition(b")")[2].split()[0] not in (b"Z", b"X")

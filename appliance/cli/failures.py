@@ -42,6 +42,7 @@ EXIT_OF_ERRNO = {
 }
 
 NEXT_STEP = {
+    1: "repeat with --debug for the traceback",
     4: "check the path, and that the medium is plugged in and mounted",
     5: "free some space and repeat: nothing half-written was kept",
     6: "do not use these bytes; take a fresh copy from where they were made",
@@ -92,13 +93,12 @@ def as_failure(error: Exception, *, debug: bool) -> Failure:
     if is_ours(error):
         code = int(getattr(error, "exit_code", 1))
         return Failure(with_next_step(str(error), code), code, cause=error, debug=debug)
-    if isinstance(error, OSError) and error.errno in EXIT_OF_ERRNO:
-        code = EXIT_OF_ERRNO[error.errno]
+    if isinstance(error, OSError) and (error.filename is not None or error.errno in EXIT_OF_ERRNO):
+        code = EXIT_OF_ERRNO.get(error.errno or 0, 1)
         where = f"{error.filename}: " if error.filename is not None else ""
         return Failure(with_next_step(f"{where}{error.strerror}", code), code, cause=error, debug=debug)
     what = printable(f"{type(error).__name__}: {error}".splitlines()[0])
-    message = f"error: internal: {what}\nnext: repeat with --debug for the traceback"
-    return Failure(message, 1, cause=error, debug=debug)
+    return Failure(f"error: internal: {what}\nnext: {NEXT_STEP[1]}", 1, cause=error, debug=debug)
 
 
 def with_next_step(what: str, exit_code: int) -> str:

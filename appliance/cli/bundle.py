@@ -1,0 +1,237 @@
+"""Transfer bundles without a daemon: packed by a researcher, checked by anyone, opened by the recipient."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from appliance.age import parse_identity_file
+from appliance.bundle import canonical
+from appliance.bundle.create import create_bundle
+from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
+from appliance.bundle.folder import MANIFEST, BundleFolder
+from appliance.bundle.manifest import Manifest, parse_manifest, target_of
+from appliance.bundle.names import media_type_of
+from appliance.bundle.open import open_bundle, read_manifest
+from appliance.bundle.parts import copy_part
+from appliance.bundle.signer import load_signer, load_verifier
+from appliance.bundle.stream import Member
+from appliance.bundle.verify import verify_part
+from appliance.cli.files import read_small, recipient_text
+from appliance.cli.output import emit_facts, emit_json, emit_table, printable, size_text
+from appliance.cli.packing import Source, kind_of, plan
+from appliance.cli.session import Noun, example, json_option
+from appliance.errors import UsageError
+from audit.note import decode_base64
+
+if TYPE_CHECKING:
+    from appliance.age import Identity
+
+KINDS = ("corpus", "config", "weights")
+WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
+
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+trust_option = click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    required=True,
+    metavar="VKEYFILE",
+    help="Public key of a signer you trust; may be repeated.",
+)
+
+
+@click.group("bundle", cls=Noun, epilog=example("appliance bundle inspect 0a1b2c3d.bundle"))
+def bundle_command() -> None:
+    """Pack, check and open transfer bundles. Needs no daemon."""
+
+
+@bundle_command.command(
+    "create",
+    epilog=example(
+        "appliance bundle create corpus/ small.toml --to appliance.recipient --sign alice.key --out stick"
+    ),
+)
+@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--kind", type=click.Choice(KINDS), help="What the bundle brings.  [default: from the files]")
+@click.option("--to", "recipient", required=True, help="Recipient `age1…`, or the file that holds it.")
+@click.option(
+    "--sign", type=click.Path(path_type=Path), required=True, metavar="KEYFILE", help="Signer's NAME.key."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder to write the bundle's folder into.",
+)
+@click.option(
+    "--name", "corpus", help="Name of the corpus that texts become.  [default: the folder's or file's]"
+)
+@click.option("--channel", help="Series that the bundle belongs to.  [default: the signer's name]")
+@click.option("--seq", type=click.IntRange(min=1), help="Number in the channel, rising.  [default: the time]")
+@json_option
+def create_command(
+    *,
+    paths: tuple[Path, ...],
+    kind: str | None,
+    recipient: str,
+    sign: Path,
+    out: Path,
+    corpus: str | None,
+    channel: str | None,
+    seq: int | None,
+    as_json: bool,
+) -> None:
+    """Pack files and folders, signed by you, for one recipient.
+
+    Text (*.txt) becomes documents of one corpus, *.toml configs, *.safetensors weights.
+    """
+    if corpus is not None and not WORD.fullmatch(corpus):
+        raise UsageError(f"--name: expected letters, digits, _ and -, found {corpus!r:.80}")
+    sources = plan(paths, corpus)
+    signer = load_signer(sign)
+    to = recipient_text(recipient)
+    now = datetime.now(tz=UTC)
+    out.mkdir(parents=True, exist_ok=True)
+    folder = create_bundle(
+        [member_of(source) for source in sources],
+        kind=kind or kind_of(sources),
+        to=to,
+        sign=signer,
+        out_dir=out,
+        channel=channel or channel_of(signer.name),
+        # Seconds since 1970 rise by themselves, so that nobody has to keep count by hand.
+        seq=seq or int(now.timestamp()),
+        now=now,
+    )
+    if as_json:
+        emit_json({"bundle": str(folder), "members": [source.member for source in sources]})
+        return
+    click.echo(printable(f"{folder}: {len(sources)} files, signed by {signer.name}"))
+
+
+def member_of(source: Source) -> Member:
+    """Describe a file for packing; it is opened only when its turn comes."""
+    size = source.path.stat().st_size
+    return Member(source.member, media_type_of(source.member), size, lambda: source.path.open("rb"))
+
+
+def channel_of(signer: str) -> str:
+    """Return a channel name made of a signer's name: lower case, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", signer.lower()).strip("-")[:63] or "default"
+
+
+@bundle_command.command("inspect", epilog=example("appliance bundle inspect 0a1b2c3d.bundle"))
+@bundle_argument
+@json_option
+def inspect_command(*, bundle: Path, as_json: bool) -> None:
+    """Show what the manifest of BUNDLE claims. Nothing is verified: that is `bundle verify`."""
+    manifest = read_unverified(bundle)
+    if as_json:
+        emit_json({"verified": False, **asdict(manifest)})
+        return
+    click.echo("NOT VERIFIED: anybody could have written this", err=True)
+    show_manifest(manifest)
+
+
+@bundle_command.command(
+    "verify", epilog=example("appliance bundle verify 0a1b2c3d.bundle --trust alice.vkey")
+)
+@bundle_argument
+@trust_option
+@click.option("--to", "recipient", help="Also check that it was made for this recipient.")
+@json_option
+def verify_command(*, bundle: Path, trust: tuple[Path, ...], recipient: str | None, as_json: bool) -> None:
+    """Check signatures and every file of BUNDLE. The contents stay encrypted and unread."""
+    trusted = [load_verifier(path) for path in trust]
+    target = read_unverified(bundle).target if recipient is None else target_of(recipient_text(recipient))
+    with BundleFolder.open(bundle) as folder:
+        manifest = read_manifest(folder, trusted, 1, target)
+        for index, part in enumerate(manifest.parts):
+            verify_part(manifest, index, *hash_file(folder, part.name, part.size))
+    if as_json:
+        emit_json({"verified": True, **asdict(manifest)})
+        return
+    show_manifest(manifest)
+    click.echo(f"ok: every part is as it was signed by {', '.join(manifest.signers)}")
+
+
+@bundle_command.command(
+    "open",
+    epilog=example(
+        "appliance bundle open 0a1b2c3d.bundle --identity lab.identity --trust appliance.vkey --out model"
+    ),
+)
+@bundle_argument
+@click.option(
+    "--identity",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Your identity file (as `age -i` takes).",
+)
+@trust_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="New folder for the contents; appears when all held.",
+)
+@json_option
+def open_command(*, bundle: Path, identity: Path, trust: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Verify BUNDLE, decrypt it and write its contents to a new folder."""
+    trusted = [load_verifier(path) for path in trust]
+    identities = parse_identity_file(read_small(identity, "identity"))
+    inner = open_bundle(bundle, pick_identity(identities, read_unverified(bundle).target), out, trusted)
+    if as_json:
+        emit_json({"out": str(out), **asdict(inner)})
+        return
+    emit_table(("SIZE", "NAME"), ((size_text(member.size), member.name) for member in inner.members))
+    click.echo(f"opened into {out}")
+
+
+def pick_identity(identities: tuple[Identity, ...], target: str) -> Identity:
+    """Return the identity that a bundle is addressed to, else the first: opening then says whose it is."""
+    for identity in identities:
+        if target_of(identity.recipient.text) == target:
+            return identity
+    return identities[0]
+
+
+def read_unverified(bundle: Path) -> Manifest:
+    """Parse a bundle's manifest without checking who signed it; for showing, never for deciding."""
+    with BundleFolder.open(bundle) as folder:
+        envelope = folder.read_file(MANIFEST, MAX_ENVELOPE_BYTES)
+    value = canonical.parse(envelope, "manifest envelope", MAX_ENVELOPE_BYTES)
+    fields = canonical.Fields(value, "manifest envelope")
+    return parse_manifest(decode_base64(fields.text("payload", MAX_ENVELOPE_BYTES), "manifest envelope"))
+
+
+def hash_file(folder: BundleFolder, name: str, size: int) -> tuple[int, str]:
+    """Return (bytes, SHA-256 in hex) of a file; reads at most one byte past its promised size."""
+    source, nowhere = folder.open_file(name), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return copy_part(source, nowhere, size)
+    finally:
+        os.close(source)
+        os.close(nowhere)
+
+
+def show_manifest(manifest: Manifest) -> None:
+    """Print what a person compares with what they were told."""
+    emit_facts(
+        [
+            ("bundle", manifest.bundle_id),
+            ("brings", f"{manifest.kind}, direction {manifest.direction}"),
+            ("channel", f"{manifest.channel}, number {manifest.seq}"),
+            ("for", manifest.target),
+            ("signers", ", ".join(manifest.signers)),
+            ("issued", f"{manifest.issued_at}, expires {manifest.expires}"),
+            ("parts", f"{len(manifest.parts)}, {size_text(manifest.total_bytes)} in all"),
+        ]
+    )

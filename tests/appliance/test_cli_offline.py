@@ -1,0 +1,343 @@
+"""Verbs that need no daemon: keys of people, bundles, a new appliance."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from appliance.cli import passphrase
+from appliance.cli.bundle import channel_of
+from appliance.cli.init import parse_people
+from appliance.cli.packing import plan
+from appliance.cli.root import appliance
+from appliance.errors import AlreadyExists, ContentRefused, MediumMissing, UsageError
+
+
+def run(*words, **options):
+    return CliRunner().invoke(appliance, [str(word) for word in words], **options)
+
+
+def mode(path):
+    return path.stat().st_mode & 0o777
+
+
+@pytest.fixture
+def people(tmp_path):
+    """A signer alice and a recipient lab, with their key files in one folder."""
+    keys = tmp_path / "keys"
+    assert run("keygen", "signer", "alice", "--out", keys).exit_code == 0
+    assert run("keygen", "recipient", "lab", "--out", keys).exit_code == 0
+    return keys
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.txt").write_text(f"document {number}\n")
+    (tmp_path / "small.toml").write_text("[model]\nlayers = 1\n")
+    return folder
+
+
+@pytest.fixture
+def bundle(people, corpus, tmp_path):
+    done = run(
+        *("bundle", "create", corpus, tmp_path / "small.toml", "--to", people / "lab.recipient"),
+        *("--sign", people / "alice.key", "--out", tmp_path / "stick", "--seq", "7", "--json"),
+    )
+    assert done.exit_code == 0, done.output
+    return Path(json.loads(done.output)["bundle"])
+
+
+# Keys
+
+
+def test_secret_halves_are_readable_by_their_owner_only_and_public_ones_by_all(people):
+    assert [mode(people / name) for name in ("alice.key", "lab.identity")] == [0o600, 0o600]
+    assert [mode(people / name) for name in ("alice.vkey", "lab.recipient")] == [0o644, 0o644]
+    assert (people / "lab.recipient").read_text().startswith("age1")
+
+
+@pytest.mark.parametrize(("who", "name"), [("signer", "alice"), ("recipient", "lab")])
+def test_a_key_is_never_overwritten(people, who, name):
+    before = {path: path.read_bytes() for path in people.iterdir()}
+    assert run("keygen", who, name, "--out", people).exit_code == 21
+    assert {path: path.read_bytes() for path in people.iterdir()} == before
+
+
+def test_a_recipient_name_that_leaves_the_folder_is_refused(tmp_path):
+    done = run("keygen", "recipient", "../lab", "--out", tmp_path / "keys")
+    assert done.exit_code == 2
+    assert "expected up to 64 letters, digits and . _ -" in done.stderr
+    assert not (tmp_path / "lab.identity").exists()
+
+
+def test_a_hybrid_recipient_is_said_in_its_prefix(tmp_path):
+    done = run("keygen", "recipient", "lab", "--hybrid", "--out", tmp_path, "--json")
+    assert json.loads(done.output)["recipient"].startswith("age1pq1")
+
+
+def test_the_secret_never_appears_on_the_screen(tmp_path):
+    shown = run("keygen", "signer", "bob", "--out", tmp_path).output
+    shown += run("keygen", "recipient", "bob", "--out", tmp_path).output
+    assert "PRIVATE+KEY" not in shown
+    assert "AGE-SECRET-KEY" not in shown
+
+
+@pytest.mark.skipif(shutil.which("age") is None, reason="the public age program is not installed")
+def test_the_public_age_takes_the_identity_file_as_it_is(people):
+    recipient = (people / "lab.recipient").read_text().strip()
+    sealed = subprocess.run(["age", "-r", recipient], input=b"to the lab", capture_output=True, check=True)
+    opened = subprocess.run(
+        ["age", "-d", "-i", people / "lab.identity"], input=sealed.stdout, capture_output=True, check=True
+    )
+    assert opened.stdout == b"to the lab"
+
+
+# Bundles
+
+
+def test_a_bundle_goes_from_researcher_to_recipient(bundle, people, tmp_path):
+    out = tmp_path / "opened"
+    done = run(
+        *("bundle", "open", bundle, "--identity", people / "lab.identity"),
+        *("--trust", people / "alice.vkey", "--out", out),
+    )
+    assert done.exit_code == 0, done.output
+    assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == {
+        "config/small.toml",
+        "corpus/docs/0.txt",
+        "corpus/docs/1.txt",
+        "corpus/docs/2.txt",
+    }
+    assert (out / "corpus/docs/1.txt").read_text() == "document 1\n"
+
+
+def test_verify_names_the_signer_and_inspect_says_that_it_did_not_verify(bundle, people):
+    verified = run(
+        "bundle", "verify", bundle, "--trust", people / "alice.vkey", "--to", people / "lab.recipient"
+    )
+    assert verified.exit_code == 0, verified.output
+    assert verified.output.splitlines()[-1].startswith("ok: every part is as it was signed by alice+")
+    inspected = run("bundle", "inspect", bundle)
+    assert inspected.stderr == "NOT VERIFIED: anybody could have written this\n"
+    assert "channel  alice, number 7" in inspected.stdout
+    assert json.loads(run("bundle", "inspect", bundle, "--json").stdout)["verified"] is False
+
+
+def test_a_signer_nobody_trusts_is_refused_with_7(bundle, tmp_path):
+    run("keygen", "signer", "mallory", "--out", tmp_path)
+    done = run("bundle", "verify", bundle, "--trust", tmp_path / "mallory.vkey")
+    assert done.exit_code == 7
+    assert "signed by alice+" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["p0000.age", "manifest.json", "manifest.json.sig", "sha256sums", "readme.txt"]
+)
+def test_one_flipped_byte_in_any_file_is_noticed(bundle, people, name):
+    data = bytearray((bundle / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bundle / name).write_bytes(data)
+    done = run("bundle", "verify", bundle, "--trust", people / "alice.vkey")
+    assert done.exit_code in (6, 7, 12), done.output
+    assert "ok:" not in done.output
+
+
+def test_a_missing_part_is_incomplete(bundle, people):
+    (bundle / "p0000.age").unlink()
+    done = run("bundle", "verify", bundle, "--trust", people / "alice.vkey")
+    assert done.exit_code == 13
+    assert "p0000.age" in done.stderr
+
+
+def test_a_bundle_for_somebody_else_is_another_target(bundle, people, tmp_path):
+    run("keygen", "recipient", "other", "--out", tmp_path)
+    trust = ("--trust", people / "alice.vkey")
+    opened = run(
+        "bundle", "open", bundle, "--identity", tmp_path / "other.identity", *trust, "--out", tmp_path / "o"
+    )
+    assert opened.exit_code == 11
+    assert not (tmp_path / "o").exists()
+    assert run("bundle", "verify", bundle, *trust, "--to", tmp_path / "other.recipient").exit_code == 11
+
+
+def test_a_bundle_that_is_not_there_is_a_missing_medium(people, tmp_path):
+    assert run("bundle", "inspect", tmp_path / "none").exit_code == 4
+    assert run("bundle", "verify", tmp_path / "none", "--trust", people / "alice.vkey").exit_code == 4
+
+
+def test_a_corpus_name_with_a_slash_is_refused(people, corpus, tmp_path):
+    done = run(
+        *("bundle", "create", corpus, "--to", people / "lab.recipient", "--sign", people / "alice.key"),
+        *("--out", tmp_path / "stick", "--name", "a/b"),
+    )
+    assert done.exit_code == 2
+    assert not (tmp_path / "stick").exists()
+
+
+def test_channels_are_made_of_the_signers_name():
+    assert [channel_of(name) for name in ("alice", "Alice@Lab.example", "///")] == [
+        "alice",
+        "alice-lab-example",
+        "default",
+    ]
+
+
+# Packing
+
+
+def members(paths, corpus=None):
+    return [source.member for source in plan(paths, corpus)]
+
+
+def test_texts_become_documents_of_one_corpus_and_sub_folders_stay_in_their_names(tmp_path):
+    folder = tmp_path / "My Docs"
+    (folder / "part one").mkdir(parents=True)
+    (folder / "a.txt").touch()
+    (folder / "part one" / "a.txt").touch()
+    (folder / ".hidden.swp").touch()
+    assert members([folder]) == ["corpus/My-Docs/a.txt", "corpus/My-Docs/part-one-a.txt"]
+    assert members([folder / "a.txt"], "named") == ["corpus/named/a.txt"]
+
+
+def test_a_folder_in_the_shape_of_a_bundle_is_taken_as_it_is(tmp_path):
+    for name in ("corpus/x/a.txt", "config/small.toml", "weights/w.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert members([tmp_path]) == ["config/small.toml", "corpus/x/a.txt", "weights/w.safetensors"]
+
+
+def test_a_file_of_another_kind_is_refused_not_left_out(tmp_path):
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "model.pkl").touch()
+    with pytest.raises(ContentRefused, match=r"model\.pkl: expected \*\.txt, \*\.toml or \*\.safetensors"):
+        plan([tmp_path], None)
+
+
+def test_a_link_is_refused(tmp_path):
+    (tmp_path / "a.txt").symlink_to("/etc/passwd")
+    with pytest.raises(ContentRefused, match=r"a\.txt: expected a file or folder, found a link"):
+        plan([tmp_path], None)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "small.toml").touch()
+    with pytest.raises(UsageError, match=r"would both become config/small\.toml"):
+        plan([tmp_path / "x", tmp_path / "y"], None)
+
+
+def test_nothing_to_pack_and_nothing_there_are_told_apart(tmp_path):
+    with pytest.raises(UsageError, match="nothing to pack"):
+        plan([tmp_path], None)
+    with pytest.raises(MediumMissing, match="no file or folder"):
+        plan([tmp_path / "none"], None)
+
+
+# Init
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    origin: str = "example.invalid/log"
+    transfer_recipient: str = "age1qqq"
+
+
+@pytest.fixture
+def initialise(monkeypatch):
+    """What the verb asks of `appliance.initialise`, without making keys."""
+    calls = []
+    module = types.ModuleType("appliance.initialise")
+
+    def record(home, **options):
+        secret = options["secret"]
+        calls.append((home, {**options, "secret": None if secret is None else bytes(secret)}))
+        return Made()
+
+    module.initialise = record
+    monkeypatch.setitem(sys.modules, "appliance.initialise", module)
+    return calls
+
+
+@pytest.fixture
+def typed(monkeypatch):
+    """Passphrases that a person types, in order."""
+    entries = []
+    monkeypatch.setattr(passphrase, "_has_terminal", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: entries.pop(0))
+    return entries
+
+
+def test_init_passes_everything_on_and_shows_what_others_need(initialise, typed, people, tmp_path):
+    typed += ["correct", "correct"]
+    (tmp_path / "officers").write_text("dora ssh-ed25519 AAAA\n")
+    done = run(
+        *("--home", tmp_path / "home", "init", "--trust-signer", people / "alice.vkey", "--yes"),
+        *("--officers", tmp_path / "officers", "--person", "1000=carol", "--origin", "example.invalid/log"),
+    )
+    assert done.exit_code == 0, done.output
+    home, options = initialise[0]
+    assert home == tmp_path / "home"
+    assert options == {
+        "profile": "isolated",
+        "custody_uri": "passphrase:",
+        "secret": b"correct",
+        "trust": [(people / "alice.vkey").read_text().strip()],
+        "officers": "dora ssh-ed25519 AAAA\n",
+        "people": {1000: "carol"},
+        "hybrid": False,
+        "origin": "example.invalid/log",
+    }
+    assert "transfer recipient  age1qqq" in done.output
+    assert "witness" in done.output
+
+
+def test_two_entries_that_differ_make_nothing(initialise, typed, tmp_path):
+    typed += ["correct", "corect"]
+    done = run("--home", tmp_path, "init", "--yes")
+    assert done.exit_code == 19
+    assert "the two entries differ; nothing was written" in done.stderr
+    assert initialise == []
+
+
+def test_a_key_file_asks_nothing_and_says_what_it_is(initialise, tmp_path):
+    done = run(
+        "--home", tmp_path, "init", "--yes", "--custody", "file:", "--profile", "development", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    assert done.stderr == "warning: custody file: keeps the key beside what it opens. For the demo only\n"
+    assert json.loads(done.stdout) == {"origin": "example.invalid/log", "transfer_recipient": "age1qqq"}
+    assert initialise[0][1]["secret"] is None
+
+
+def test_without_yes_a_no_makes_nothing(initialise, tmp_path):
+    done = run("--home", tmp_path / "home", "init", input="n\n")
+    assert done.exit_code == 130
+    assert f"Make a new appliance in {tmp_path}/home, profile isolated, custody passphrase:" in done.stderr
+    assert initialise == []
+
+
+@pytest.mark.parametrize(
+    "pairs", [("carol",), ("=carol",), ("1000=",), ("-1=carol",), ("x=carol",), ("1=a", "1=b")]
+)
+def test_a_person_is_one_uid_and_one_name(pairs):
+    with pytest.raises(UsageError, match="--person: expected"):
+        parse_people(pairs)
+
+
+def test_keygen_reports_a_name_that_is_taken(tmp_path):
+    (tmp_path / "lab.recipient").touch()
+    done = run("keygen", "recipient", "lab", "--out", tmp_path)
+    assert done.exit_code == AlreadyExists.exit_code
+    assert not (tmp_path / "lab.identity").exists()

@@ -1,0 +1,617 @@
+"""The verbs against a daemon that is a thread of this test: what is asked, what is shown, how it ends."""
+
+from __future__ import annotations
+
+import array
+import base64
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from click.testing import CliRunner
+
+from appliance.cli import passphrase
+from appliance.cli.root import appliance
+from appliance.client import listen
+from appliance.errors import ApplianceError, PolicyRefused, UnknownObject, WrongSecret
+
+STATUS = {
+    "version": "0.1.0",
+    "origin": "example.invalid/log",
+    "profile": "development",
+    "isolated": False,
+    "sealed": True,
+    "custody": "passphrase:",
+    "log_custody": "file:",
+    "log_size": 12,
+    "log_alive": True,
+    "objects": 3,
+    "jobs_running": ["7f3a"],
+    "warnings": ["networked\x1b[2J"],
+    "pid": 4242,
+}
+OBJECT = {
+    "id": "ab" * 32,
+    "kind": "weights",
+    "name": "first\x1b[31m",
+    "version": 2,
+    "size_bytes": 1536,
+    "sha256": "cd" * 32,
+    "parents": [],
+    "job": "7f3a",
+    "log_index": 9,
+    "created": "2026-01-01T00:00:00Z",
+}
+JOB = {
+    "id": "7f3a",
+    "name": "first",
+    "state": "running",
+    "owner": "carol",
+    "config": "small",
+    "step": 3,
+    "steps": 9,
+    "created": "2026-01-01T00:00:00Z",
+    "reason": "",
+    "results": [],
+}
+
+
+def event(seq, kind="progress", **more):
+    figures = {"loss": 2.5, "bits_per_byte": None, "learning_rate": 0.001, "tokens_per_s": 3000.0}
+    return {
+        "seq": seq,
+        "kind": kind,
+        "step": seq,
+        "steps": 9,
+        "elapsed_s": float(seq),
+        "object": None,
+        "reason": None,
+        **figures,
+        **more,
+    }
+
+
+class FakeDaemon:
+    """Answers on the home's socket with what the test lays out, and remembers what it was asked."""
+
+    def __init__(self, home):
+        self.answers = {"Status": STATUS}
+        self.asked = []
+        self.raw = bytearray()
+        self.secrets = []
+        self.listener = listen(home / "run")
+        self.closing = False
+        self.threads = [threading.Thread(target=self._accept, daemon=True)]
+        self.threads[0].start()
+
+    def parameters(self, method):
+        return [parameters for name, parameters in self.asked if name == method][-1]
+
+    def close(self):
+        self.closing = True
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for thread in self.threads:
+            thread.join(10)
+
+    def _accept(self):
+        while not self.closing:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection):
+        pending, fds = bytearray(), []
+        with connection:
+            while True:
+                data, ancillary, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(16 * 4))
+                for _, _, payload in ancillary:
+                    received = array.array("i")
+                    received.frombytes(payload)
+                    fds.extend(received)
+                if not data:
+                    return
+                self.raw += data
+                pending += data
+                while (end := pending.find(b"\0")) >= 0:
+                    call = json.loads(pending[:end])
+                    del pending[: end + 1]
+                    try:
+                        self._answer(connection, call, fds)
+                    except (BrokenPipeError, ConnectionResetError):
+                        return
+                    finally:
+                        for fd in fds:
+                            os.close(fd)
+                        fds.clear()
+
+    def _answer(self, connection, call, fds):
+        name = call["method"].removeprefix("invalid.appliance.")
+        self.asked.append((name, call["parameters"]))
+        answer = self.answers[name]
+
+        def send(**message):
+            connection.sendall(json.dumps(message).encode() + b"\0")
+
+        try:
+            answer = answer(call["parameters"], list(fds)) if callable(answer) else answer
+            if not call.get("more"):
+                return send(parameters=answer)
+            keys = ["event"]
+            for item in answer:
+                keys = list(item)
+                send(parameters=item, continues=True)
+            return send(parameters=dict.fromkeys(keys))
+        except ApplianceError as error:
+            refusal = {"code": error.code, "exit_code": error.exit_code, "message": str(error)}
+            return send(error="invalid.appliance.Refused", parameters=refusal)
+
+
+@pytest.fixture
+def daemon(short_home):
+    fake = FakeDaemon(short_home)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def run(short_home):
+    def invoke(*words, **options):
+        return CliRunner().invoke(appliance, ["--home", str(short_home), *words], **options)
+
+    return invoke
+
+
+@contextmanager
+def pipe_with(data: bytes):
+    read_end, write_end = os.pipe()
+    os.write(write_end, data)
+    os.close(write_end)
+    yield str(read_end)
+    os.close(read_end)
+
+
+# Reading
+
+
+def test_status_is_one_screen_that_says_what_is_not_isolated(daemon, run):
+    done = run("status")
+    assert done.exit_code == 0
+    assert done.output.splitlines() == [
+        "appliance  example.invalid/log (version 0.1.0, pid 4242)",
+        "vault      sealed, custody passphrase:",
+        "profile    development, host NOT isolated",
+        "log        12 entries, writable, custody file:",
+        "objects    3",
+        "jobs       7f3a",
+        "warning: networked\\x1b[2J",
+    ]
+
+
+def test_status_says_when_the_log_cannot_be_written(daemon, run):
+    daemon.answers["Status"] = {**STATUS, "log_alive": False}
+    assert "NOT WRITABLE: nothing is read until it is" in run("status").output
+
+
+def test_status_json_is_what_the_daemon_said(daemon, run):
+    assert json.loads(run("status", "--json").output) == STATUS
+
+
+def test_without_a_daemon_every_verb_says_how_to_start_one(run, short_home):
+    for words in (
+        ["status"],
+        ["unseal"],
+        ["objects"],
+        ["jobs"],
+        ["seal"],
+        ["watch", "7f3a"],
+        ["train", "small"],
+    ):
+        done = run(*words)
+        assert done.exit_code == 18, words
+        assert f"appliance daemon --home {short_home}" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["objects"], ["objects", "list"]])
+def test_objects_are_listed_for_people_and_for_programs(daemon, run, words):
+    daemon.answers["ListObjects"] = [{"object": OBJECT}]
+    lines = run(*words).output.splitlines()
+    assert lines[0].split() == ["KIND", "NAME", "VERSION", "SIZE", "ENTRY", "CREATED", "ID"]
+    assert lines[1].split()[:5] == ["weights", "first\\x1b[31m", "2", "1.5", "KiB"]
+    assert json.loads(run(*words, "--json").output) == [OBJECT]
+    assert daemon.parameters("ListObjects") == {}
+
+
+def test_objects_of_one_kind(daemon, run):
+    daemon.answers["ListObjects"] = []
+    assert "no objects yet" in run("objects", "--kind", "corpus").output
+    assert daemon.parameters("ListObjects") == {"kind": "corpus"}
+    assert json.loads(run("objects", "--json").output) == []
+    assert run("objects", "--kind", "secrets").exit_code == 2
+
+
+def test_jobs_are_listed_for_people_and_for_programs(daemon, run):
+    daemon.answers["ListJobs"] = [{"job": JOB}]
+    assert run("jobs").output.splitlines()[1].split()[:4] == ["7f3a", "first", "running", "3/9"]
+    assert json.loads(run("jobs", "--json").output) == [JOB]
+
+
+# Unsealing
+
+
+def test_the_secret_reaches_the_daemon_through_a_pipe_only(daemon, run):
+    def unseal(parameters, fds):
+        daemon.secrets.append(os.read(fds[parameters["secret_fd"]], 4096))
+        return {}
+
+    daemon.answers["Unseal"] = unseal
+    with pipe_with("correct hörse\n".encode()) as fd:
+        done = run("unseal", "--passphrase-fd", fd, "--reason", "weekly run")
+    assert done.exit_code == 0, done.output
+    assert daemon.secrets == ["correct hörse".encode()]
+    assert daemon.parameters("Unseal") == {"reason": "weekly run", "secret_fd": 0}
+    assert b"correct" not in daemon.raw
+
+
+def test_a_typed_secret_is_composed_before_it_is_used(daemon, run, monkeypatch):
+    monkeypatch.setattr(passphrase, "_has_terminal", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda _prompt: "ho\u0308rse")
+    daemon.answers["Unseal"] = lambda _, fds: daemon.secrets.append(os.read(fds[0], 99)) or {}
+    assert run("unseal").exit_code == 0
+    assert daemon.secrets == ["h\u00f6rse".encode()]
+
+
+def test_a_wrong_passphrase_ends_with_19(daemon, run):
+    def refuse(parameters, fds):
+        raise WrongSecret("wrong passphrase for the slot vault")
+
+    daemon.answers["Unseal"] = refuse
+    with pipe_with(b"guess") as fd:
+        done = run("unseal", "--passphrase-fd", fd)
+    assert done.exit_code == 19
+    assert done.stderr.startswith(
+        "error: wrong passphrase for the slot vault\nnext: check the keyboard layout"
+    )
+
+
+def test_a_key_file_opens_itself_and_nothing_is_asked(daemon, run):
+    daemon.answers |= {"Status": {**STATUS, "custody": "file:"}, "Unseal": {}}
+    assert run("unseal").output == "unsealed (custody file:)\n"
+    assert daemon.parameters("Unseal") == {}
+
+
+@pytest.mark.parametrize("secret", [b"", b"\n", b"x" * 4097])
+def test_an_empty_or_endless_secret_is_refused_before_it_is_sent(daemon, run, secret):
+    with pipe_with(secret) as fd:
+        done = run("unseal", "--passphrase-fd", fd)
+    assert done.exit_code == 19
+    assert "expected 1 to 4096 bytes" in done.stderr
+    assert [name for name, _ in daemon.asked] == ["Status"]
+
+
+def test_a_closed_descriptor_is_a_usage_error(daemon, run):
+    done = run("unseal", "--passphrase-fd", "999")
+    assert done.exit_code == 2
+    assert "--passphrase-fd 999: expected an open, readable descriptor" in done.stderr
+
+
+def test_without_a_terminal_the_passphrase_is_not_read_from_standard_input(daemon, short_home):
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "appliance", "--home", str(short_home), "unseal"],
+        input="typed in the clear\n",
+        capture_output=True,
+        text=True,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: passphrase: no terminal to ask on; give --passphrase-fd N")
+
+
+def test_sealing_passes_its_reason(daemon, run):
+    daemon.answers["Seal"] = {}
+    assert run("seal", "--reason", "end of shift").output == "sealed\n"
+    assert daemon.parameters("Seal") == {"reason": "end of shift"}
+
+
+def test_the_recovered_identity_is_all_that_standard_output_gets(daemon, run):
+    def recover(parameters, fds):
+        daemon.secrets.append(os.read(fds[parameters["secret_fd"]], 99))
+        os.write(fds[parameters["secret_out_fd"]], b"AGE-SECRET-KEY-1XYZ\n")
+        return {}
+
+    daemon.answers["RecoverIdentity"] = recover
+    with pipe_with(b"correct") as fd:
+        done = run("keys", "recover-identity", "--passphrase-fd", fd)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "AGE-SECRET-KEY-1XYZ\n"
+    assert "keep this offline" in done.stderr
+    assert daemon.secrets == [b"correct"]
+
+
+def test_something_else_than_an_identity_on_the_pipe_is_refused(daemon, run):
+    daemon.answers |= {"Status": {**STATUS, "custody": "file:"}, "RecoverIdentity": {}}
+    done = run("keys", "recover-identity")
+    assert done.exit_code == 24
+    assert done.stdout == ""
+
+
+# Jobs
+
+
+def test_training_by_name_follows_the_job_to_its_end(daemon, run):
+    daemon.answers["Train"] = {"job": "7f3a"}
+    daemon.answers["Watch"] = [
+        {"event": event(1, "started")},
+        {"event": event(9, "done", object="abc", bits_per_byte=2.25)},
+    ]
+    done = run("train", "small", "--name", "first")
+    assert done.exit_code == 0, done.output
+    assert daemon.parameters("Train") == {"config": "small", "name": "first"}
+    assert daemon.parameters("Watch") == {"job": "7f3a", "after": 0}
+    assert done.output.splitlines() == [
+        "job 7f3a",
+        "started  step 1/9  loss 2.500  3,000 tokens/s",
+        "done  step 9/9  loss 2.500  2.250 bits/byte  3,000 tokens/s  after 9s  object abc",
+    ]
+
+
+def test_training_from_a_path_hands_over_the_open_file(daemon, run, tmp_path):
+    def train(parameters, fds):
+        daemon.secrets.append(os.read(fds[parameters["source_fd"]], 4096))
+        return {"job": "7f3a"}
+
+    (tmp_path / "tiny.toml").write_bytes(b"[model]\n")
+    daemon.answers["Train"] = train
+    done = run("train", str(tmp_path / "tiny.toml"), "--detach")
+    assert done.output == "7f3a\n"
+    assert daemon.parameters("Train") == {"source_fd": 0, "source_name": "tiny"}
+    assert daemon.secrets == [b"[model]\n"]
+
+
+def test_a_name_that_ends_in_toml_without_a_file_stays_a_name(daemon, run):
+    daemon.answers["Train"] = {"job": "7f3a"}
+    run("train", "tiny.toml", "--detach")
+    assert daemon.parameters("Train") == {"config": "tiny.toml"}
+
+
+def test_resuming_needs_no_config_and_training_needs_one_of_the_two(daemon, run):
+    daemon.answers["Train"] = {"job": "7f3b"}
+    assert run("train", "--resume", "7f3a", "--detach").output == "7f3b\n"
+    assert daemon.parameters("Train") == {"resume": "7f3a"}
+    done = run("train")
+    assert done.exit_code == 2
+    assert "expected CONFIG or --resume JOB" in done.stderr
+
+
+def test_a_refusal_shows_the_daemons_words_and_its_exit_code(daemon, run):
+    def refuse(parameters, fds):
+        raise UnknownObject("config: no object named smal")
+
+    daemon.answers["Train"] = refuse
+    done = run("train", "smal")
+    assert done.exit_code == 20
+    assert done.stderr.splitlines() == [
+        "error: config: no object named smal",
+        "next: `appliance objects` and `appliance jobs` list what there is",
+    ]
+
+
+def test_watching_as_json_prints_one_event_per_line(daemon, run):
+    events = [event(1, "started"), event(2), event(9, "done")]
+    daemon.answers["Watch"] = [{"event": each} for each in events]
+    done = run("watch", "7f3a", "--after", "4", "--json")
+    assert [json.loads(line) for line in done.output.splitlines()] == events
+    assert daemon.parameters("Watch") == {"job": "7f3a", "after": 4}
+
+
+def test_a_failed_job_ends_the_watch_with_23_and_a_stopped_one_with_0(daemon, run):
+    daemon.answers["Watch"] = [{"event": event(5, "failed", reason="worker-died")}]
+    done = run("watch", "7f3a")
+    assert done.exit_code == 23
+    assert done.stderr.startswith("error: job 7f3a failed at step 5 of 9: worker-died\n")
+    daemon.answers["Watch"] = [{"event": event(5, "stopped")}]
+    assert run("watch", "7f3a").exit_code == 0
+
+
+def test_a_report_that_ends_before_its_job_is_not_taken_for_success(daemon, run):
+    daemon.answers["Watch"] = [{"event": event(5)}]
+    done = run("watch", "7f3a")
+    assert done.exit_code == 24
+    assert "ended the report on job 7f3a before the job ended" in done.stderr
+
+
+def test_stopping_shows_the_new_state(daemon, run):
+    daemon.answers["Stop"] = {"state": "stopped"}
+    assert run("stop", "7f3a").output == "job 7f3a: stopped\n"
+
+
+@pytest.mark.parametrize("words", [["watch", "7f3a"], ["train", "small"]])
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(daemon, short_home, words):
+    held = threading.Event()
+
+    def watch(parameters, fds):
+        yield {"event": event(1, "started")}
+        held.wait(30)
+
+    daemon.answers |= {"Watch": watch, "Train": {"job": "7f3a"}}
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "appliance", "--home", str(short_home), *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        while "started" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    held.set()
+    assert process.returncode == 130
+    assert said == "detached: job 7f3a goes on.\n  appliance watch 7f3a\n  appliance stop 7f3a\n"
+    assert [name for name, _ in daemon.asked if name in ("Stop", "Shutdown")] == []
+
+
+def test_a_sample_streams_and_cannot_drive_the_terminal(daemon, run):
+    daemon.answers["Sample"] = [{"text": " is\x1b]0;owned\x07"}, {"text": " here"}]
+    done = run(
+        "sample", "first", "--prompt", "The statement", "--length", "9", "--temperature", "0", "--seed", "3"
+    )
+    assert done.output == "The statement is\\x1b]0;owned\\x07 here\n"
+    assert daemon.parameters("Sample") == {
+        "model": "first",
+        "prompt": "The statement",
+        "length": 9,
+        "temperature": 0.0,
+        "top_k": 40,
+        "seed": 3,
+    }
+
+
+def test_a_sample_as_json_and_with_a_prompt_from_standard_input(daemon, run):
+    daemon.answers["Sample"] = [{"text": "a"}, {"text": "b"}]
+    done = run("sample", "first", "--prompt", "-", "--json", input="from a pipe")
+    assert [json.loads(line) for line in done.output.splitlines()] == [{"text": "a"}, {"text": "b"}]
+    assert daemon.parameters("Sample")["prompt"] == "from a pipe"
+
+
+# Across the gap
+
+
+def test_an_import_hands_over_the_folder_and_lists_what_came(daemon, run, tmp_path):
+    def take(parameters, fds):
+        daemon.secrets.append(os.listdir(fds[parameters["folder_fd"]]))  # noqa: PTH208  a descriptor
+        return {"bundle": "0a1b", "channel": "lab", "seq": 3, "objects": [OBJECT]}
+
+    (tmp_path / "x.bundle").mkdir()
+    (tmp_path / "x.bundle" / "manifest.json").touch()
+    daemon.answers["ImportBundle"] = take
+    done = run("import", str(tmp_path / "x.bundle"))
+    assert done.output.splitlines()[0] == "imported bundle 0a1b (channel lab, number 3)"
+    assert daemon.secrets == [["manifest.json"]]
+    assert json.loads(run("import", str(tmp_path / "x.bundle"), "--json").output)["objects"] == [OBJECT]
+
+
+def test_a_bundle_that_is_not_there_is_a_missing_medium(daemon, run, tmp_path):
+    done = run("import", str(tmp_path / "x.bundle"))
+    assert done.exit_code == 4
+    assert f"bundle: no folder {tmp_path}/x.bundle" in done.stderr
+    assert daemon.asked == []
+
+
+def test_a_request_is_written_to_the_byte_and_never_over_another(daemon, run, tmp_path):
+    document = '{"action":"export"}'
+    daemon.answers["Request"] = {"id": "ef" * 32, "document": document}
+    out, recipient = tmp_path / "export.request", tmp_path / "lab.recipient"
+    recipient.write_text("# the lab\nage1qqq\n")
+    words = ["request", "export", "first", "--to", str(recipient), "--reason", "review", "--out", str(out)]
+    done = run(*words)
+    assert done.exit_code == 0, done.output
+    assert out.read_text() == document
+    assert f"ssh-keygen -Y sign -f OFFICER_KEY -n approval@appliance {out}" in done.output
+    assert daemon.parameters("Request") == {
+        "action": "export",
+        "model": "first",
+        "recipient": "age1qqq",
+        "reason": "review",
+        "valid_hours": 72,
+    }
+    again = run(*words)
+    assert again.exit_code == 21
+    assert "is not overwritten" in again.stderr
+
+
+def test_an_approval_passes_request_and_signature_on_and_counts(daemon, run, tmp_path):
+    (tmp_path / "r").write_text("{}")
+    (tmp_path / "r.sig").write_text("-----BEGIN SSH SIGNATURE-----\n")
+    daemon.answers["Approve"] = {"person": "dora", "approvals": 1, "needed": 2}
+    assert run("approve", str(tmp_path / "r"), str(tmp_path / "r.sig")).output == "approved by dora: 1 of 2\n"
+    assert daemon.parameters("Approve") == {"document": "{}", "signature": "-----BEGIN SSH SIGNATURE-----\n"}
+
+
+def test_an_export_without_sign_is_a_usage_error_that_says_why(daemon, run, tmp_path):
+    done = run("export", "first", "--to", "age1qqq", "--request", "ef" * 32, "--out", str(tmp_path))
+    assert done.exit_code == 2
+    assert "so that its recipient can tell it from a forgery: repeat with --sign" in done.stderr.replace(
+        "\n", " "
+    )
+    assert daemon.asked == []
+
+
+@pytest.mark.parametrize("by_file", [True, False])
+def test_an_export_names_the_request_by_the_hash_of_its_file(daemon, run, tmp_path, by_file):
+    (tmp_path / "r").write_bytes(b'{"action":"export"}')
+    identity = "83d6e4aa82a9a0d99a7a41b1bd5ebae4b42e6a5bd9b4d1b4d3a4a1b0b7c0d000"
+    expected = hashlib.sha256(b'{"action":"export"}').hexdigest() if by_file else identity
+    daemon.answers["Export"] = [
+        {"stage": "writing", "part": 1, "parts": 1, "bundle": None},
+        {"stage": "done", "part": 1, "parts": 1, "bundle": "0a1b.bundle"},
+    ]
+    request = str(tmp_path / "r") if by_file else identity
+    done = run(
+        "export", "first", "--sign", "--to", "age1qqq", "--request", request, "--out", str(tmp_path / "out")
+    )
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == ["writing 1/1", f"exported {tmp_path}/out/0a1b.bundle"]
+    assert daemon.parameters("Export") == {
+        "model": "first",
+        "recipient": "age1qqq",
+        "request": expected,
+        "folder_fd": 0,
+    }
+
+
+def test_an_export_with_one_approval_ends_with_8(daemon, run, tmp_path):
+    def refuse(parameters, fds):
+        raise PolicyRefused("export: expected 2 approvals, found 1; next: another officer signs the request")
+
+    daemon.answers["Export"] = refuse
+    done = run("export", "m", "--sign", "--to", "age1qqq", "--request", "ef" * 32, "--out", str(tmp_path))
+    assert done.exit_code == 8
+    assert done.stderr == (
+        "error: export: expected 2 approvals, found 1; next: another officer signs the request\n"
+    )
+
+
+def test_a_receipt_is_written_as_two_files(daemon, run, tmp_path):
+    daemon.answers["Receipt"] = {
+        "proof": base64.b64encode(b"c2sp.org/tlog-proof@v1\n").decode(),
+        "entry": base64.b64encode(b"{}").decode(),
+    }
+    done = run("log", "receipt", "12", "--out", str(tmp_path / "genesis"))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "genesis.tlog-proof").read_bytes() == b"c2sp.org/tlog-proof@v1\n"
+    assert (tmp_path / "genesis.entry").read_bytes() == b"{}"
+
+
+def test_a_tree_head_is_written_to_the_byte(daemon, run, tmp_path):
+    daemon.answers["TreeHead"] = {"note": base64.b64encode(b"origin\n12\n").decode()}
+    assert run("log", "head", "--out", str(tmp_path / "head")).exit_code == 0
+    assert (tmp_path / "head").read_bytes() == b"origin\n12\n"
+    daemon.answers["TreeHead"] = {"note": "not base64!"}
+    assert run("log", "head", "--out", str(tmp_path / "head2")).exit_code == 24
+
+
+def test_the_daemon_dying_in_the_middle_of_a_watch_is_told(daemon, short_home):
+    def watch(parameters, fds):
+        yield {"event": event(1, "started")}
+        raise BrokenPipeError  # what the server thread sees when it dies: it hangs up
+
+    daemon.answers["Watch"] = watch
+    started = time.monotonic()
+    done = CliRunner().invoke(appliance, ["--home", str(short_home), "watch", "7f3a"])
+    assert done.exit_code == 18
+    assert "found that the appliance ended" in done.stderr
+    assert time.monotonic() - started < 10
