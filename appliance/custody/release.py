@@ -14,14 +14,15 @@ from dataclasses import dataclass
 
 from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, parse_header
 from appliance.age.recipients import Identity, Recipient, encode_header, unwrap_file_key
-from appliance.age.stream import payload_key
+from appliance.age.stream import descriptor_sink, payload_key
 from appliance.custody.keyring import Keyring
 from appliance.errors import IntegrityError, OtherTarget, PolicyRefused, WrongSecret
 from appliance.grants import Grant, LiveGrants
 from appliance.vault import Vault, object_id
 
-_OBJECT_ACTIONS = frozenset({"use", "read", "train", "sample", "evaluate", "export", "verify"})
-_BUNDLE_ACTIONS = frozenset({"import"})
+# The only decisions that release a key, and to what; every other action starts or changes something instead.
+_OBJECT_ACTIONS = frozenset({"use", "verify"})
+_BUNDLE_ACTIONS = frozenset({"open"})
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -117,6 +118,17 @@ class Custody:
         if any(recipient == own for recipient in recipients):
             raise PolicyRefused("export refused: the vault's own identity is never a recipient of a bundle")
         return _mint(recipients)
+
+    def reveal_identity(self, fd: int) -> None:
+        """Write the vault identity, one line that the public `age` program takes, to a descriptor.
+
+        For offline recovery alone: the caller has logged who asked, and the descriptor is that person's pipe.
+        """
+        text = self._keyring.vault_identity.encode() + b"\n"
+        try:
+            descriptor_sink(fd)(memoryview(text))
+        finally:
+            text[:] = bytes(len(text))
 
     def wipe(self) -> None:
         """Drop every grant and overwrite every key: the vault is sealed from here on."""

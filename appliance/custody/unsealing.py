@@ -1,0 +1,74 @@
+"""From a person's secret to open custody: the vault's slot, and proof that its keyring is this appliance's.
+
+Guarantee: the secret and the keyring's text are overwritten before `open_custody` returns, whatever happens,
+and a keyring that is not the one named by the genesis facts opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+from appliance.custody.keyring import Keyring, parse_keyring
+from appliance.custody.release import Custody
+from appliance.custody.slot import open_slot
+from appliance.errors import IntegrityError, WrongSecret
+from appliance.grants import LiveGrants
+from appliance.home import Facts, Home
+from appliance.vault import Vault
+
+VAULT_SLOT = "vault"
+_MAX_SECRET = 1024
+
+
+def read_secret(fd: int) -> bytearray:
+    """Read an unseal secret from a pipe until its end, without its line feed; the caller wipes it.
+
+    The descriptor stays the caller's. Raises WrongSecret when it is empty or longer than 1,024 bytes.
+    """
+    secret = bytearray(_MAX_SECRET + 2)
+    size = 0
+    while size < len(secret) and (got := os.readv(fd, [memoryview(secret)[size:]])):
+        size += got
+    del secret[size:]
+    if secret.endswith(b"\n"):
+        del secret[-1:]
+    if not 0 < len(secret) <= _MAX_SECRET:
+        found = len(secret)
+        secret[:] = bytes(found)
+        raise WrongSecret(f"secret: expected 1 to {_MAX_SECRET} bytes on the pipe, found {found or 'none'}")
+    return secret
+
+
+def open_custody(
+    home: Home, facts: Facts, vault: Vault, live: LiveGrants, secret: bytearray | None
+) -> Custody:
+    """Open the vault's slot; `secret` is None for a key-file slot, and overwritten in any case.
+
+    Raises WrongSecret, IntegrityError, Incomplete, UsageError.
+    """
+    try:
+        text = open_slot(home.keys, VAULT_SLOT, secret)
+    finally:
+        if secret is not None:
+            secret[:] = bytes(len(secret))
+    try:
+        keyring = parse_keyring(text)
+    finally:
+        text[:] = bytes(len(text))
+    _compare(keyring, facts)
+    return Custody(keyring, vault, live)
+
+
+def _compare(keyring: Keyring, facts: Facts) -> None:
+    """Refuse another appliance's keyring: the recorded keys could not open what it would seal."""
+    for what, found, expected in (
+        ("vault identity", keyring.vault_identity.recipient.text, facts.vault_recipient),
+        ("transfer identity", keyring.transfer_identity.recipient.text, facts.transfer_recipient),
+        ("export key", keyring.export_public_pem().decode("ascii").strip(), facts.export_key_pem.strip()),
+    ):
+        if found != expected:
+            keyring.wipe()
+            raise IntegrityError(
+                f"keyring: expected the {what} that the genesis entry names, found another; restore keys/ from "
+                "a backup of this appliance"
+            )
