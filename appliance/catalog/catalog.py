@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,8 @@ class Catalog:
         *head, compartments, state, job, meta = row
         query = "SELECT parent FROM parents WHERE child = ? ORDER BY position"
         parents = tuple(parent for (parent,) in self._database.rows(query, head[0]))
-        return Object(
-            *head,
+        return replace(
+            Object(*head),
             compartments=_labels(compartments),
             parents=parents,
             state=state,
@@ -171,7 +172,7 @@ class Catalog:
         )
         saved = "SELECT step, weights, optimizer FROM checkpoints WHERE job = ? ORDER BY step"
         checkpoints = tuple(Checkpoint(*found) for found in self._database.rows(saved, row[0]))
-        return Job(*row, corpora=corpora, results=results, checkpoints=checkpoints)
+        return replace(Job(*row), corpora=corpora, results=results, checkpoints=checkpoints)
 
     # ---- requests and approvals ------------------------------------------------------------------
 

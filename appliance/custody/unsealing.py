@@ -69,6 +69,6 @@ def _compare(keyring: Keyring, facts: Facts) -> None:
         if found != expected:
             keyring.wipe()
             raise IntegrityError(
-                f"keyring: expected the {what} that the genesis entry names, found another; restore keys/ from "
-                "a backup of this appliance"
+                f"keyring: expected the {what} that the genesis entry names, found another; restore keys/ "
+                "from a backup of this appliance"
             )
