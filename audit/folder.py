@@ -15,8 +15,14 @@ from typing import Self
 
 from audit.errors import CouldNotCheck, Malformed
 
-# The one name under which a file is written before it takes its place.
-INCOMING = "incoming"
+# What a log's folder holds, beside the folder of tiles.
+CHECKPOINT = "checkpoint"
+TILES = "tile"
+WAL = "wal"
+LOCK = "lock"
+RESERVE = "reserve"
+VKEY = "log.vkey"
+INCOMING = "incoming"  # the one name under which a file is written before it takes its place
 
 _READ = (
     os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
@@ -31,7 +37,7 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.fd = os.open(path, _DIRECTORY)
+            self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as failure:
             raise CouldNotCheck(f"{path}: expected the folder of a log: {failure.strerror}") from failure
         self._unsynced: set[str] = set()
@@ -71,6 +77,14 @@ class Folder:
             return self._read_bounded(fd, name, limit)
         finally:
             os.close(fd)
+
+    def is_present(self, name: str) -> bool:
+        """Tell whether anything stands at a path below the folder."""
+        try:
+            os.lstat(name, dir_fd=self.fd)
+        except OSError:
+            return False
+        return True
 
     def names(self, name: str = ".") -> Iterator[os.DirEntry[str]]:
         """List a folder below this one; an absent folder lists nothing; raises CouldNotCheck."""

@@ -29,20 +29,17 @@ from pathlib import Path
 from audit.checkpoint import TreeHead, sign_tree_head, verify_tree_head
 from audit.entry import Record, encode_entry, format_time, with_commitments
 from audit.errors import AuditError, CouldNotCheck, Invalid, LogBusy, LogExists, LogUnavailable, Malformed
-from audit.folder import INCOMING, Folder
+from audit.folder import CHECKPOINT, INCOMING, LOCK, RESERVE, VKEY, WAL, Folder
 from audit.merkle import EMPTY_ROOT, inclusion_proof, leaf_hash, range_root, verify_inclusion
 from audit.note import MAX_NOTE_BYTES, NoteSigner
 from audit.receipt import format_receipt
-from audit.store import CHECKPOINT, Store, read_tile
+from audit.store import Store, read_tile
 from audit.tiles import WIDTH
 from audit.tree import Tree
-from audit.wal import MAX_BYTES, NAME, Replay, WriteAhead, parse_write_ahead
+from audit.wal import MAX_BYTES, Replay, WriteAhead, parse_write_ahead
 
 Clock = Callable[[], float]
 
-LOCK = "lock"
-RESERVE = "reserve"
-VKEY = "log.vkey"
 MAX_GROUP = WIDTH
 RESERVE_BYTES = 1 << 20
 
@@ -203,7 +200,7 @@ class Log:
             return self._note
 
     def receipt(self, index: int) -> bytes:
-        """Make a receipt for any entry under the newest head; raises Invalid for a bad index or a damaged tile."""
+        """Make a receipt for any entry under the newest head; raises Invalid for a damaged tile."""
         with self._mutex:
             tree = self._store.tree
             proof = inclusion_proof(index, tree.size, self._store.subtree)
@@ -256,10 +253,10 @@ class Log:
 
     def _replay(self) -> Replay:
         """Rebuild the tree from the write-ahead file and the tiles before it; every head must agree."""
-        data = self._folder.read_if_present(NAME, MAX_BYTES)
+        data = self._folder.read_if_present(WAL, MAX_BYTES)
         if data is None:
             raise CouldNotCheck(
-                f"{self.path / NAME}: expected a log's write-ahead file, found none; was it created?"
+                f"{self.path / WAL}: expected a log's write-ahead file, found none; was it created?"
             )
         replay = parse_write_ahead(data, self._signer.vkey)
         tree = Tree.from_edge(replay.base.size, lambda tile: read_tile(self._folder, tile))
@@ -268,7 +265,7 @@ class Log:
         end = replay.base.size + len(replay.entries)
         if out := [head.size for head in heads if not replay.base.size <= head.size <= end]:
             raise Invalid(
-                f"{self.path}: the write-ahead file holds entries {replay.base.size} to {end}, but a signed tree "
+                f"{self.path}: the write-ahead file holds entries {replay.base.size} to {end}, but a signed "
                 f"head says {out[0]}: its end was cut off, or part of the folder was set back; restore a copy",
             )
         expected: dict[int, list[bytes]] = {}

@@ -7,8 +7,8 @@ Source: C2SP tlog-tiles v0.1.0.
 
 from __future__ import annotations
 
-from audit.errors import Invalid
-from audit.folder import Folder
+from audit.errors import Invalid, Malformed
+from audit.folder import CHECKPOINT, Folder
 from audit.merkle import leaf_hash
 from audit.tiles import (
     HEIGHT,
@@ -24,7 +24,6 @@ from audit.tiles import (
 )
 from audit.tree import Tree, inner_node
 
-CHECKPOINT = "checkpoint"
 _RECENT_TILES = 64  # 8 KiB each; a proof in a log of 2^24 entries touches three
 
 
@@ -58,7 +57,7 @@ class Store:
         return inner_node(self._full_tile(Tile(level, number)), inner, index - (number << HEIGHT - inner))
 
     def entry(self, index: int) -> bytes:
-        """Return one entry as it was written, its hash compared with its tile's; raises Invalid, CouldNotCheck."""
+        """Return one entry as written, its hash compared with its tile's; raises Invalid, CouldNotCheck."""
         entry = self.bundle(index // WIDTH)[index % WIDTH]
         if leaf_hash(entry) != self.subtree(0, index):
             raise Invalid(f"entry {index}: its bytes and its hash in the tile differ; verify the whole log")
@@ -70,11 +69,7 @@ class Store:
             return self._edge
         if number in self._bundles:
             return self._bundles[number]
-        tile = Tile(None, number)
-        entries = parse_bundle(self._folder.read(tile.path, MAX_BUNDLE_BYTES), tile.path)
-        if len(entries) != WIDTH:
-            raise Invalid(f"{tile.path}: expected {WIDTH} entries, found {len(entries)}")
-        return entries
+        return read_bundle(self._folder, Tile(None, number))
 
     def since(self, index: int) -> list[bytes]:
         """Return the entries from a bundle's beginning to the end."""
@@ -123,18 +118,31 @@ class Store:
 
 
 def read_tile(folder: Folder, tile: Tile) -> list[bytes]:
-    """Read a tile's first `width` hashes, from the full tile where that has replaced the partial one.
+    """Read a tile's first `width` hashes; raises CouldNotCheck, Malformed."""
+    found, data = _read(folder, tile, TILE_BYTES)
+    return parse_hashes(data, found.width, found.path)[: tile.width]
 
-    Raises CouldNotCheck, Malformed.
-    """
-    data = folder.read_if_present(tile.path, TILE_BYTES)
-    if data is None:
-        full = Tile(tile.level, tile.number)
-        return parse_hashes(folder.read(full.path, TILE_BYTES), WIDTH, full.path)[: tile.width]
-    return parse_hashes(data, tile.width, tile.path)
+
+def read_bundle(folder: Folder, tile: Tile) -> list[bytes]:
+    """Read a bundle's first `width` entries; raises CouldNotCheck, Malformed."""
+    found, data = _read(folder, tile, MAX_BUNDLE_BYTES)
+    entries = parse_bundle(data, found.path)
+    if len(entries) != found.width:
+        raise Malformed(f"{found.path}: expected {found.width} entries, found {len(entries)}")
+    return entries[: tile.width]
 
 
 def is_covered(tile: Tile, size: int) -> bool:
     """Tell whether a tree of `size` entries has this tile, or once had it as a partial."""
-    count = count_at(size, tile.level)
-    return (tile.number * WIDTH) + tile.width <= count
+    return tile.number * WIDTH + tile.width <= count_at(size, tile.level)
+
+
+def _read(folder: Folder, tile: Tile, limit: int) -> tuple[Tile, bytes]:
+    """Read a tile's file, or the full one where that has replaced the partial meanwhile."""
+    full = Tile(tile.level, tile.number)
+    data = None if tile == full else folder.read_if_present(tile.path, limit)
+    if data is not None:
+        return tile, data
+    if tile != full and (data := folder.read_if_present(full.path, limit)) is not None:
+        return full, data
+    return tile, folder.read(tile.path, limit)

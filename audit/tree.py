@@ -1,7 +1,8 @@
 """The right edge of a growing tree: all that is needed to append leaves and name the root.
 
 Guarantees constant memory per level (one tile, its eight inner rows) whatever the log's size, and the same
-tiles as C2SP tlog-tiles v0.1.0 asks for. Used by the log that writes them and by the verifier that checks them.
+tiles as C2SP tlog-tiles v0.1.0 asks for. Used by the log that writes
+them and by the verifier that checks them.
 """
 
 from __future__ import annotations

@@ -22,10 +22,9 @@ from hashlib import sha256
 
 from audit.checkpoint import TreeHead, verify_tree_head
 from audit.errors import AuditError, Invalid, LogUnavailable, Malformed
-from audit.folder import Folder, write_at
+from audit.folder import WAL, Folder, write_at
 from audit.note import VerifierKey
 
-NAME = "wal"
 MAX_BYTES = 128 * 1024 * 1024
 
 # 0xF5 occurs in no UTF-8 text, so no entry and no tree head can hold a frame's first bytes.
@@ -98,7 +97,7 @@ class WriteAhead:
     def __init__(self, folder: Folder, base: int) -> None:
         self._folder = folder
         self.base = base
-        self._fd = os.open(NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
+        self._fd = os.open(WAL, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
         self.size = os.fstat(self._fd).st_size
 
     @classmethod
@@ -112,7 +111,7 @@ class WriteAhead:
         frames = [encode_head(base_note)]
         if entries:
             frames += [encode_group(base.size, entries), encode_head(note)]
-        folder.replace(NAME, b"".join(frames))
+        folder.replace(WAL, b"".join(frames))
         folder.sync()
         return cls(folder, base.size)
 
@@ -121,7 +120,7 @@ class WriteAhead:
 
         Without this, a deleted or replaced log would go on taking entries that nobody will ever see.
         """
-        path = self._folder.path / NAME
+        path = self._folder.path / WAL
         try:
             held, found = os.fstat(self._fd), path.lstat()
             home = self._folder.path.stat()
@@ -204,7 +203,7 @@ def _demand_torn(data: bytes, begin: int, size: int, key: VerifierKey) -> None:
         if head is not None:
             raise Invalid(
                 f"write-ahead file, byte {begin}: expected the entries from {size} on, found damage, "
-                f"though a tree head for {head.size} entries was signed after it; restore the folder from a copy",
+                f"though a tree head for {head.size} entries was signed after it; restore a copy",
             )
         position = data.find(_HEAD, position + 1)
 

@@ -1,0 +1,150 @@
+"""The auditor's program: `python -m audit verify LOGDIR --vkey FILE`, with public keys and no daemon.
+
+Guarantees whoever reads its exit code: 0 only if everything named was checked and held; what was wrong
+(6 contradiction, 7 signature, 12 malformed) and what could not be checked (13) are told apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from audit.errors import AuditError, CouldNotCheck
+from audit.folder import Folder
+from audit.note import VerifierKey
+from audit.receipt import MAX_RECEIPT_BYTES, VerifiedReceipt
+from audit.show import show_line, unverified_entries
+from audit.tiles import MAX_ENTRY_BYTES
+from audit.verify import Report, verify_log, verify_receipt
+
+_MAX_KEY_FILE_BYTES = 4096
+_PROOF_SUFFIX = ".tlog-proof"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status, with what went wrong on standard error."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "show":
+            return _show(options)
+        return _verify(options)
+    except BrokenPipeError:  # `| head` has seen enough; keep the interpreter from flushing into it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as failure:
+        return _fail(CouldNotCheck(f"{failure.filename or options.directory}: {failure.strerror}"), options)
+    except AuditError as failure:
+        return _fail(failure, options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m audit",
+        description="Check an appliance's log with nothing but its public key.",
+        epilog="exit status: 0 held, 2 usage, 6 contradiction, 7 signature, 12 malformed, 13 could not check",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    verify = commands.add_parser(
+        "verify", help="rehash every entry and tile; check signature, root, receipts"
+    )
+    verify.add_argument("directory", type=Path, metavar="LOGDIR")
+    verify.add_argument("--vkey", type=Path, required=True, metavar="FILE", help="the log's public key")
+    verify.add_argument("--origin", metavar="NAME", help="the log's name, to be compared with the signed one")
+    verify.add_argument(
+        "--receipt",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="receipts NAME.tlog-proof, each with its entry beside it as NAME.entry",
+    )
+    show = commands.add_parser("show", help="list the entries, without verifying them")
+    show.add_argument("directory", type=Path, metavar="LOGDIR")
+    show.add_argument("--start", type=_index, default=0, metavar="N", help="first entry to list")
+    for command in (verify, show):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _index(text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected an entry's number, found {text!r}")
+    return int(text)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    key = VerifierKey.parse(_read(options.vkey, _MAX_KEY_FILE_BYTES).decode("utf-8", "replace"))
+    receipts = [_verify_receipt(path, key) for path in options.receipt]
+    report = verify_log(options.directory, key, options.origin, receipts)
+    if options.json:
+        print(json.dumps({"ok": True, **_facts(report)}))
+        return 0
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
+    print(f"OK  {report.head.origin}: {report.size} entries, root {report.root.hex()}")
+    print(f"    entries    hashed and in sequence; {report.allowed} allowed, {report.denied} denied; {kinds}")
+    print(
+        f"    tiles      {report.tiles} files, {report.partials} partial, equal the entries; nothing else is there"
+    )
+    print(
+        f"    signature  tree head signed by {key.name}+{key.key_id.hex()}; {report.receipts} receipts hold"
+    )
+    return 0
+
+
+def _verify_receipt(path: Path, key: VerifierKey) -> VerifiedReceipt:
+    if path.suffix != _PROOF_SUFFIX:
+        raise CouldNotCheck(
+            f"{path}: expected a receipt named NAME{_PROOF_SUFFIX}, its entry as NAME.entry beside it"
+        )
+    entry = _read(path.with_suffix(".entry"), MAX_ENTRY_BYTES)
+    try:
+        return verify_receipt(_read(path, MAX_RECEIPT_BYTES), entry, key)
+    except AuditError as failure:
+        raise type(failure)(f"{path}: {failure}") from failure
+
+
+def _show(options: argparse.Namespace) -> int:
+    with Folder(options.directory) as folder:
+        for data in unverified_entries(folder, options.start):
+            print(data.decode("ascii", "backslashreplace") if options.json else show_line(data))
+    return 0
+
+
+def _facts(report: Report) -> dict[str, object]:
+    return {
+        "origin": report.head.origin,
+        "size": report.size,
+        "root": report.root.hex(),
+        "kinds": dict(sorted(report.kinds.items())),
+        "allowed": report.allowed,
+        "denied": report.denied,
+        "first_time": report.first_time,
+        "last_time": report.last_time,
+        "tiles": report.tiles,
+        "partials": report.partials,
+        "receipts": report.receipts,
+    }
+
+
+def _fail(failure: AuditError, options: argparse.Namespace) -> int:
+    verdict = "COULD NOT CHECK" if isinstance(failure, CouldNotCheck) else "FAILED"
+    # ascii(): names in a hostile folder or receipt must not steer the terminal.
+    message = ascii(str(failure))[1:-1]
+    print(f"{verdict}  {message}", file=sys.stderr)
+    if options.json:
+        print(json.dumps({"ok": False, "code": failure.code, "message": str(failure)}))
+    return failure.exit_code
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with Folder(path.parent) as folder:
+        return folder.read(path.name, limit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

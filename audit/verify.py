@@ -1,0 +1,245 @@
+"""The auditor's check of a whole log: nothing is taken from whoever keeps it but bytes.
+
+Guarantees whoever holds the log's public key that a folder which passes is exactly one log: every entry and
+every hash of every tile leads to the root that the key signed, superseded partial tiles included, and nothing
+else lies between them. Memory is flat: one tile a level, one bundle of entries. The checks, what they stop:
+
+    1. the folder holds nothing that a log does not have      planted files
+    2. `checkpoint` is signed by the given key, for its log   forged or foreign head
+    3. entries, bundle by bundle: hashed, well formed, in     flipped bytes, swapped, removed or added entries
+       sequence; each tile equals the hashes so computed
+    4. the heads of the receipts given lie on this history    a fork, a folder set back to before a receipt
+    5. the root equals the signed one                         a removed tail, a rewritten history
+    6. no file under `tile/` is beyond the signed size        leftovers of a longer log set back
+
+KNOWN: a whole folder set back to an earlier, self-consistent state passes, unless a receipt from after that
+moment is brought along. Source: C2SP tlog-tiles v0.1.0, RFC 6962 section 2.1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from audit.checkpoint import TreeHead, verify_tree_head
+from audit.entry import parse_entry
+from audit.errors import Invalid, Malformed
+from audit.folder import CHECKPOINT, INCOMING, LOCK, RESERVE, TILES, VKEY, WAL, Folder
+from audit.merkle import leaf_hash
+from audit.note import MAX_NOTE_BYTES, VerifierKey
+from audit.receipt import VerifiedReceipt, verify_receipt
+from audit.store import is_covered, read_bundle, read_tile
+from audit.tiles import HEIGHT, MAX_BUNDLE_BYTES, WIDTH, Tile, count_at, encode_bundle
+from audit.tree import Tree
+
+__all__ = ["Report", "verify_log", "verify_receipt"]
+
+# Known names beside the public files. They are the writer's own; an auditor's copy may lack them.
+PRIVATE_NAMES = {WAL, LOCK, RESERVE, VKEY, INCOMING}
+
+# Tuning: bounds on what a hostile folder can make the verifier hold.
+_MAX_KINDS = 256
+_MAX_BEYOND = 4096
+_MAX_DEPTH = 9  # tile / level / up to six groups / partials
+
+
+@dataclass(slots=True)
+class Report:
+    """What was verified: the signed head, entries by kind and decision, times, files, receipts."""
+
+    head: TreeHead
+    kinds: Counter[str] = field(default_factory=Counter)
+    allowed: int = 0
+    denied: int = 0
+    first_time: str = ""
+    last_time: str = ""
+    tiles: int = 0
+    partials: int = 0
+    receipts: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many entries were verified."""
+        return self.head.size
+
+    @property
+    def root(self) -> bytes:
+        """The signed root, 32 bytes."""
+        return self.head.root
+
+    def add(self, data: bytes, index: int) -> None:
+        """Count one entry after checking its form and place; raises Malformed, Invalid."""
+        try:
+            entry = parse_entry(data)
+        except Malformed as failure:
+            raise Malformed(f"entry {index}: {failure}") from failure
+        if entry.seq != index:
+            raise Invalid(f"entry {index}: calls itself {entry.seq}; entries were swapped, removed or added")
+        known = entry.kind in self.kinds or len(self.kinds) < _MAX_KINDS
+        self.kinds[entry.kind if known else "(other)"] += 1
+        if entry.decision is not None:
+            self.allowed += entry.decision.allow
+            self.denied += not entry.decision.allow
+        self.first_time = self.first_time or entry.time
+        self.last_time = entry.time
+
+
+def verify_log(
+    directory: Path,
+    key: VerifierKey,
+    origin: str | None = None,
+    receipts: Sequence[VerifiedReceipt] = (),
+) -> Report:
+    """Check a log's folder as the module's list says; safe while the log is being written to.
+
+    `origin` names the log expected, where the key's name is not enough. Raises Malformed, BadSignature,
+    Invalid; CouldNotCheck for what is missing or unreadable.
+    """
+    with Folder(directory) as folder:
+        check = _Check(folder, key, receipts)
+        head = check.read_head()
+        if origin is not None and head.origin != origin:
+            raise Invalid(f"{directory}: expected the log {origin}, found {head.origin}")
+        check.extend(head)
+        beyond = check.files_beyond()
+        if beyond or check.newer_receipts:  # perhaps published while we read: then a newer head covers them
+            check.extend(check.read_head())
+        check.demand_covered(beyond)
+        check.demand_no_newer_receipt()
+        return check.report
+
+
+class _Check:
+    """One pass over a log: `tree` and `report` hold what was verified so far."""
+
+    def __init__(self, folder: Folder, key: VerifierKey, receipts: Sequence[VerifiedReceipt]) -> None:
+        self._folder = folder
+        self._key = key
+        self._tree = Tree()
+        self._heads = deque(sorted({receipt.head for receipt in receipts}, key=lambda head: head.size))
+        self.report = Report(TreeHead(key.name, 0, self._tree.root()), receipts=len(receipts))
+        for entry in folder.names():
+            if entry.name not in {CHECKPOINT, TILES, *PRIVATE_NAMES}:
+                raise Invalid(f"{folder.path / entry.name}: unexpected file in the folder of a log")
+
+    def read_head(self) -> TreeHead:
+        return verify_tree_head(self._folder.read(CHECKPOINT, MAX_NOTE_BYTES), self._key)
+
+    def extend(self, head: TreeHead) -> None:
+        """Verify entries and tiles from what was verified so far up to a head."""
+        while self._tree.size < head.size:
+            self._check_bundle(self._tree.size // WIDTH, head.size)
+        for level in range(HEIGHT):
+            hashes = self._tree.edge(level)
+            if hashes:
+                self._check_tile(Tile(level, count_at(head.size, level) // WIDTH, len(hashes)), hashes)
+        if (self._tree.size, self._tree.root()) != (head.size, head.root):
+            raise Invalid(
+                f"{self._folder.path}: expected {head.size} entries with root {head.root.hex()}, as signed, "
+                f"found {self._tree.size} with root {self._tree.root().hex()}: the log was rewritten or set back",
+            )
+        self.report.head = head
+
+    @property
+    def newer_receipts(self) -> bool:
+        """Tell whether a receipt's head is beyond what was verified so far."""
+        return bool(self._heads)
+
+    def files_beyond(self) -> list[Tile]:
+        """Judge the name of every file under `tile/`; lists those that the verified head does not cover."""
+        beyond: list[Tile] = []
+        for path in self._walk(TILES, 1):
+            try:
+                tile = Tile.parse(path)
+            except Malformed as failure:
+                raise Invalid(f"{self._folder.path / path}: unexpected file among the tiles") from failure
+            if not is_covered(tile, self.report.size):
+                beyond.append(tile)
+                if len(beyond) > _MAX_BEYOND:
+                    break
+        return beyond
+
+    def demand_covered(self, beyond: Sequence[Tile]) -> None:
+        for tile in beyond:
+            if not is_covered(tile, self.report.size):
+                raise Invalid(
+                    f"{self._folder.path / tile.path}: unexpected file beyond the {self.report.size} "
+                    f"signed entries: the log was set back, or publishing was cut short (then start the log once)",
+                )
+
+    def demand_no_newer_receipt(self) -> None:
+        if self._heads:
+            raise Invalid(
+                f"receipt: expected a head of at most {self.report.size} entries, found "
+                f"{self._heads[0].size}: the log was set back (a receipt younger than a second: verify again)",
+            )
+
+    def _check_bundle(self, number: int, size: int) -> None:
+        width = min(WIDTH, size - number * WIDTH)
+        entries = read_bundle(self._folder, Tile(None, number, width))
+        self.report.tiles += 1
+        hashes = [leaf_hash(entry) for entry in entries]
+        known = len(self._tree.edge(0))
+        if hashes[:known] != self._tree.edge(0):
+            raise Invalid(f"{Tile(None, number, width).path}: entries changed while they were read")
+        self._check_partials(Tile(None, number), width, lambda count: encode_bundle(entries[:count]))
+        for index in range(known, width):
+            self.report.add(entries[index], number * WIDTH + index)
+            for tile, filled in self._tree.append(hashes[index]):
+                self._check_tile(tile, filled)
+            self._check_receipts()
+
+    def _check_tile(self, tile: Tile, hashes: Sequence[bytes]) -> None:
+        found = read_tile(self._folder, tile)
+        self.report.tiles += 1
+        if found != hashes:
+            wrong = next(i for i in range(tile.width) if found[i] != hashes[i])
+            raise Invalid(
+                f"{self._folder.path / tile.path}: expected hash {hashes[wrong].hex()} at {wrong}, from the "
+                f"entries, found {found[wrong].hex()}; an entry or the tile was changed",
+            )
+        full = Tile(tile.level, tile.number)
+        self._check_partials(full, tile.width, lambda count: b"".join(hashes[:count]))
+
+    def _check_partials(self, full: Tile, width: int, expected: Callable[[int], bytes]) -> None:
+        """Compare the partial files of a tile that are no wider than it: all must be its beginnings."""
+        for entry in self._folder.names(full.partials_path):
+            path = f"{full.partials_path}/{entry.name}"
+            try:
+                count = Tile.parse(path).width
+            except Malformed as failure:
+                raise Invalid(f"{self._folder.path / path}: unexpected file among the tiles") from failure
+            if count > width:
+                continue  # beyond this head: `files_beyond` judges it
+            data = self._folder.read_if_present(path, MAX_BUNDLE_BYTES)
+            if data is None:
+                continue  # replaced by a full tile while we read
+            if data != expected(count):
+                raise Invalid(
+                    f"{self._folder.path / path}: expected the first {count} of its tile, found others"
+                )
+            self.report.partials += 1
+
+    def _check_receipts(self) -> None:
+        while self._heads and self._heads[0].size == self._tree.size:
+            head = self._heads.popleft()
+            if head.root != self._tree.root():
+                raise Invalid(
+                    f"receipt: its head of {head.size} entries has root {head.root.hex()}, this log had "
+                    f"{self._tree.root().hex()}: two histories under one key, keep both as evidence",
+                )
+
+    def _walk(self, name: str, depth: int) -> Iterator[str]:
+        """Yield the paths of all plain files below a folder, one open folder a level."""
+        for entry in self._folder.names(name):
+            path = f"{name}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False) and depth < _MAX_DEPTH:
+                yield from self._walk(path, depth + 1)
+            elif entry.is_file(follow_symlinks=False):
+                yield path
+            else:
+                raise Invalid(
+                    f"{self._folder.path / path}: expected only plain files and folders among the tiles"
+                )
