@@ -206,7 +206,7 @@ def _check_text(name: str, value: object, longest: int) -> None:
     """Refuse what an officer could not see on their screen: control and direction characters."""
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
         raise Malformed(
-            f"approval request: expected {name} as at most {longest} printable characters, found {value!r:.80}"
+            f"approval request: expected {name} in {longest} printable characters, found {value!r:.60}"
         )
 
 

@@ -131,9 +131,10 @@ def _why_no_decision(errors: list[str]) -> str:
 
 
 def _why_denied(answer: cedarpy.AuthzResult, deciding: tuple[str, ...]) -> tuple[str, ...]:
-    if answer.diagnostics.errors:
+    permitted = answer.decision is cedarpy.Decision.Allow
+    if answer.diagnostics.errors or (permitted and not deciding):
         return ("engine-error",)
-    if answer.decision is cedarpy.Decision.Allow:
+    if permitted:
         return ()
     return tuple(f"forbidden-by:{name}" for name in deciding) or ("no-rule-permits",)
 
