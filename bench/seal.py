@@ -1,8 +1,8 @@
 """Sealing and opening, whole program against whole program: ours beside the public `age`.
 
-Prints one JSON object: MiB per second of plaintext, the best of several runs (the machine may be shared). Each
-run starts a program that reads one file in memory-backed storage and writes another. Opening is checked: what
-comes out must be what went in. `python bench/seal.py [MiB]`
+Prints one JSON object: MiB per second of plaintext, the best of several runs (the machine may be shared).
+A run starts a program that reads one file in memory-backed storage and writes another. Opening is checked:
+what comes out must be what went in. `python bench/seal.py [MiB]`
 """
 
 from __future__ import annotations
