@@ -128,12 +128,13 @@ def test_a_forbid_on_missing_context_is_skipped_by_cedar_and_denied_here(name):
 
 
 @pytest.mark.parametrize(
-    ("more", "reason"),
+    ("more", "reasons"),
     [
-        ({"sealed": 0}, "context-missing:sealed"),
-        ({"profile": True}, "context-missing:profile"),
-        ({"count": "1"}, ""),
+        ({"sealed": 0}, ("context-missing:sealed", "context-refused")),
+        ({"profile": True}, ("context-missing:profile", "context-refused")),
+        ({"count": "1"}, ("context-refused",)),
     ],
+    ids=str,
 )
 def test_a_fact_of_another_type_is_denied(more, reasons):
     decision = engine(OPEN).decide(Request(EVE, "enter", DOOR, {**FACTS, **more}))
