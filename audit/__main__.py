@@ -85,14 +85,13 @@ def _verify(options: argparse.Namespace) -> int:
         print(json.dumps({"ok": True, **_facts(report)}))
         return 0
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
+    signer = f"{key.name}+{key.key_id.hex()}"
     print(f"OK  {report.head.origin}: {report.size} entries, root {report.root.hex()}")
     print(f"    entries    hashed and in sequence; {report.allowed} allowed, {report.denied} denied; {kinds}")
     print(
-        f"    tiles      {report.tiles} files, {report.partials} partial, equal the entries; nothing else is there"
+        f"    tiles      {report.tiles} files and {report.partials} partials equal the entries; nothing else"
     )
-    print(
-        f"    signature  tree head signed by {key.name}+{key.key_id.hex()}; {report.receipts} receipts hold"
-    )
+    print(f"    signature  tree head signed by {signer}; {report.receipts} receipts lie on this history")
     return 0
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Self
 
@@ -102,12 +103,7 @@ class Folder:
 
     def replace(self, name: str, data: bytes) -> None:
         """Put a file in place by rename, its bytes synced; `sync` makes the name durable; raises OSError."""
-        fd = os.open(INCOMING, _WRITE, 0o640, dir_fd=self.fd)
-        try:
-            write_at(fd, data, 0)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        self._write_incoming(data)
         parent = str(PurePosixPath(name).parent)
         self._make(parent)
         os.rename(INCOMING, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
@@ -127,6 +123,18 @@ class Folder:
             os.rmdir(name, dir_fd=self.fd)
         except FileNotFoundError:
             return
+
+    def _write_incoming(self, data: bytes) -> None:
+        fd = os.open(INCOMING, _WRITE, 0o640, dir_fd=self.fd)
+        try:
+            write_at(fd, data, 0)
+            os.fsync(fd)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, 0)  # on a full disk, give back at once what did not fit
+            raise
+        finally:
+            os.close(fd)
 
     def _make(self, name: str) -> None:
         """Create a folder and its parents, each recorded for `sync` in the folder above it."""

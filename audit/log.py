@@ -22,21 +22,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit.checkpoint import TreeHead, sign_tree_head, verify_tree_head
+from audit.checkpoint import TreeHead, sign_tree_head
 from audit.entry import Record, encode_entry, format_time, with_commitments
-from audit.errors import AuditError, CouldNotCheck, Invalid, LogBusy, LogExists, LogUnavailable, Malformed
-from audit.folder import CHECKPOINT, INCOMING, LOCK, RESERVE, VKEY, WAL, Folder
+from audit.errors import AuditError, Invalid, LogBusy, LogExists, LogUnavailable, Malformed
+from audit.folder import INCOMING, LOCK, RESERVE, VKEY, Folder
 from audit.merkle import EMPTY_ROOT, inclusion_proof, leaf_hash, range_root, verify_inclusion
-from audit.note import MAX_NOTE_BYTES, NoteSigner
+from audit.note import NoteSigner
 from audit.receipt import format_receipt
-from audit.store import Store, read_tile
+from audit.recover import recover
 from audit.tiles import WIDTH
-from audit.tree import Tree
-from audit.wal import MAX_BYTES, Replay, WriteAhead, parse_write_ahead
+from audit.wal import WriteAhead
 
 Clock = Callable[[], float]
 
@@ -73,21 +72,22 @@ class Log:
     unseal) and cleared again (at seal). Without it, a record with secret values is refused.
     """
 
-    def __init__(self, folder: Folder, lock: int, signer: NoteSigner, clock: Clock) -> None:
-        """Recover the log in a locked folder: use `Log.open` or `Log.create`."""
+    def __init__(self, folder: Folder, signer: NoteSigner, clock: Clock, held: ExitStack) -> None:
+        """Recover the log in a locked folder; `held` closes what is open. Use `open` or `create`."""
         self.commit_secret: bytes | bytearray | None = None
         self._folder = folder
-        self._lock = lock
         self._signer = signer
         self._clock = clock
+        self._held = held
         self._mutex = threading.RLock()
         self._failure: str | None = None
-        replay = self._replay()
+        self._store, replay = recover(folder, signer.vkey)
         self.recovery = Recovery(len(replay.entries), replay.torn_bytes)
+        self._reserve: int | None = _hold_reserve(folder, held)
         self._note = self._sign()
         # Rewritten even when whole: after a failed fsync the cache may show what the disk does not have.
         self._wal = WriteAhead.begin(folder, replay.base, replay.base_note, replay.entries, self._note)
-        self._reserve = self._hold_reserve()
+        held.callback(self._close_wal)
         self._published_bytes = 0
         self._published = -1
         self.publish()
@@ -139,20 +139,14 @@ class Log:
         Raises LogBusy while another process has it open; CouldNotCheck, Malformed, BadSignature or Invalid
         for damage that no crash explains; LogUnavailable where it cannot be written.
         """
-        folder = Folder(directory.absolute())
-        lock = -1
         try:
-            lock = _take_lock(folder)
-            log = cls(folder, lock, signer, clock)
-        except BaseException as failure:
-            if lock >= 0:
-                os.close(lock)
-            folder.close()
-            if isinstance(failure, OSError):
-                raise LogUnavailable(
-                    f"{directory}: the log cannot be opened: {failure.strerror}"
-                ) from failure
-            raise
+            with ExitStack() as held:
+                folder = held.enter_context(Folder(directory.absolute()))
+                _take_lock(folder, held)
+                log = cls(folder, signer, clock, held)
+                log._held = held.pop_all()
+        except OSError as failure:
+            raise LogUnavailable(f"{directory}: the log cannot be opened: {failure.strerror}") from failure
         log.commit_secret = commit_secret
         return log
 
@@ -228,7 +222,7 @@ class Log:
         with self._mutex:
             self._demand_alive()
             if self._published == self.size:
-                return
+                return  # a group is never empty, so the same size is the same tree
             with self._fatal():
                 self._store.publish(self._note)
                 self._published = self.size
@@ -244,51 +238,10 @@ class Log:
                     self.publish()
             finally:
                 self._failure = self._failure or "it was closed"
-                self._wal.close()
-                self._folder.close()
-                for fd in (self._reserve, self._lock):
-                    if fd >= 0:
-                        os.close(fd)
-                self._reserve = self._lock = -1
+                self._held.close()
 
-    def _replay(self) -> Replay:
-        """Rebuild the tree from the write-ahead file and the tiles before it; every head must agree."""
-        data = self._folder.read_if_present(WAL, MAX_BYTES)
-        if data is None:
-            raise CouldNotCheck(
-                f"{self.path / WAL}: expected a log's write-ahead file, found none; was it created?"
-            )
-        replay = parse_write_ahead(data, self._signer.vkey)
-        tree = Tree.from_edge(replay.base.size, lambda tile: read_tile(self._folder, tile))
-        self._store = Store(self._folder, tree)
-        heads = [replay.base, *replay.heads, *self._published_head()]
-        end = replay.base.size + len(replay.entries)
-        if out := [head.size for head in heads if not replay.base.size <= head.size <= end]:
-            raise Invalid(
-                f"{self.path}: the write-ahead file holds entries {replay.base.size} to {end}, but a signed "
-                f"head says {out[0]}: its end was cut off, or part of the folder was set back; restore a copy",
-            )
-        expected: dict[int, list[bytes]] = {}
-        for head in heads:
-            expected.setdefault(head.size, []).append(head.root)
-        self._demand_roots(expected)
-        for entry in replay.entries:
-            self._store.append(entry)
-            self._demand_roots(expected)
-        return replay
-
-    def _demand_roots(self, expected: dict[int, list[bytes]]) -> None:
-        tree = self._store.tree
-        for root in expected.get(tree.size, []):
-            if tree.root() != root:
-                raise Invalid(
-                    f"{self.path}: expected root {root.hex()} over {tree.size} entries, as signed, "
-                    f"found {tree.root().hex()}; tiles or write-ahead file were changed; restore a copy",
-                )
-
-    def _published_head(self) -> list[TreeHead]:
-        note = self._folder.read_if_present(CHECKPOINT, MAX_NOTE_BYTES)
-        return [] if note is None else [verify_tree_head(note, self._signer.vkey)]
+    def _close_wal(self) -> None:
+        self._wal.close()  # the one of now: a rotation put another in its place
 
     def _sign(self) -> bytes:
         tree = self._store.tree
@@ -311,9 +264,9 @@ class Log:
 
     def _say_full(self) -> None:
         """Use the reserve to log that the log is full; it is the last entry until room was made."""
-        if self._reserve < 0:
+        if self._reserve is None:
             return
-        reserve, self._reserve = self._reserve, -1
+        reserve, self._reserve = self._reserve, None
         record = Record("log.full", "log", "stop", self._signer.name, {"reason": "no space left for the log"})
         with suppress(
             OSError, AuditError
@@ -321,7 +274,6 @@ class Log:
             os.ftruncate(reserve, 0)
             self._commit([encode_entry(record, self.size, format_time(self._clock()))])
             self._store.publish(self._note)
-        os.close(reserve)
 
     def _rotate(self) -> None:
         """Begin the write-ahead file anew at the last full bundle; all before it is durable in tiles."""
@@ -331,17 +283,6 @@ class Log:
         old = self._wal
         self._wal = WriteAhead.begin(self._folder, head, note, self._store.since(base), self._note)
         old.close()
-
-    def _hold_reserve(self) -> int:
-        fd = os.open(
-            RESERVE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=self._folder.fd
-        )
-        try:
-            os.posix_fallocate(fd, 0, RESERVE_BYTES)
-        except OSError:
-            os.close(fd)
-            raise
-        return fd
 
     def _demand_alive(self) -> None:
         if self._failure is not None:
@@ -364,11 +305,21 @@ class Log:
             raise
 
 
-def _take_lock(folder: Folder) -> int:
-    fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=folder.fd)
+def _take_lock(folder: Folder, held: ExitStack) -> None:
+    fd = _open_beside(folder, LOCK, held)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as failure:
-        os.close(fd)
         raise LogBusy(f"{folder.path}: another process has this log open; stop it first") from failure
+
+
+def _hold_reserve(folder: Folder, held: ExitStack) -> int:
+    fd = _open_beside(folder, RESERVE, held)
+    os.posix_fallocate(fd, 0, RESERVE_BYTES)
+    return fd
+
+
+def _open_beside(folder: Folder, name: str, held: ExitStack) -> int:
+    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=folder.fd)
+    held.callback(os.close, fd)
     return fd

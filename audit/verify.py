@@ -138,7 +138,7 @@ class _Check:
         if (self._tree.size, self._tree.root()) != (head.size, head.root):
             raise Invalid(
                 f"{self._folder.path}: expected {head.size} entries with root {head.root.hex()}, as signed, "
-                f"found {self._tree.size} with root {self._tree.root().hex()}: the log was rewritten or set back",
+                f"found {self._tree.size} with root {self._tree.root().hex()}: rewritten or set back",
             )
         self.report.head = head
 
@@ -166,14 +166,14 @@ class _Check:
             if not is_covered(tile, self.report.size):
                 raise Invalid(
                     f"{self._folder.path / tile.path}: unexpected file beyond the {self.report.size} "
-                    f"signed entries: the log was set back, or publishing was cut short (then start the log once)",
+                    f"signed entries: the log was set back, or publishing cut short (then start it once)",
                 )
 
     def demand_no_newer_receipt(self) -> None:
         if self._heads:
             raise Invalid(
-                f"receipt: expected a head of at most {self.report.size} entries, found "
-                f"{self._heads[0].size}: the log was set back (a receipt younger than a second: verify again)",
+                f"receipt: expected a head of at most {self.report.size} entries, "
+                f"found {self._heads[0].size}: the log was set back (if it is seconds old: verify again)",
             )
 
     def _check_bundle(self, number: int, size: int) -> None:
