@@ -14,4 +14,4 @@ def learning_rate(run: RunConfig, step: int) -> float:
     span = max(1, run.steps - 1 - run.warmup_steps)
     progress = min(1.0, (step - run.warmup_steps) / span)
     fall = 0.5 * (1.0 + math.cos(math.pi * progress))
-    return run.min_learning_rate + (run.learning_rate - run.min_learning_rate) * fall
+    return run.learning_rate * fall + run.min_learning_rate * (1.0 - fall)

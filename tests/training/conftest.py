@@ -1,0 +1,36 @@
+"""A run small enough to repeat often: two blocks of width 16 over a text that is easy to learn."""
+
+import pytest
+
+import kernels
+from appliance.training.config import parse_config
+from appliance.training.data import ByteCorpus
+from appliance.training.trainer import Trainer
+
+MODEL = "[model]\nlayers = 2\nwidth = 16\nheads = 2\ncontext = 16\n"
+
+
+def _config_of(**train):
+    values = {"steps": 6, "warmup_steps": 2, "batch": 3, **train}
+    lines = "".join(f"{key} = {value}\n" for key, value in values.items())
+    return parse_config(f'{MODEL}[train]\n{lines}[data]\ncorpus = "t"\n'.encode())
+
+
+@pytest.fixture
+def config_of():
+    return _config_of
+
+
+@pytest.fixture
+def text():
+    documents = [f"record {n}: the answer to {n} is {n * n}. ".encode() * 4 for n in range(30)]
+    return b"\0".join(documents)
+
+
+@pytest.fixture
+def make_trainer(text):
+    def make(state=None, **train):
+        config = _config_of(**train)
+        return Trainer(config, ByteCorpus([text], config), kernels.backend(), state)
+
+    return make

@@ -1,0 +1,160 @@
+"""A run repeats to the bit, resumes to the bit, learns, and stops where numbers end."""
+
+import io
+import math
+
+import numpy as np
+import pytest
+
+import kernels
+from appliance.errors import ContentRefused, JobFailed
+from appliance.training import safetensors
+from appliance.training.accounting import flops_per_step, parameter_count
+from appliance.training.checkpoint import TrainingState
+from appliance.training.trainer import Trainer
+
+
+def saved(trainer):
+    """The state after a trip through both files."""
+    weights, optimizer = io.BytesIO(), io.BytesIO()
+    safetensors.write(weights.write, trainer.weights(), {})
+    safetensors.write(optimizer.write, *trainer.optimizer_state())
+    return TrainingState(safetensors.load(weights)[0], *safetensors.load(optimizer))
+
+
+def bits(trainer):
+    moments, metadata = trainer.optimizer_state()
+    return [(n, a.tobytes()) for n, a in {**trainer.weights(), **moments}.items()], metadata
+
+
+def finish(trainer):
+    results = []
+    while not trainer.done:
+        results.append(trainer.step())
+    return results
+
+
+def test_two_runs_are_equal_to_the_bit(make_trainer):
+    first, second = make_trainer(), make_trainer()
+    assert finish(first) == finish(second)
+    assert bits(first) == bits(second)
+    assert first.evaluate() == second.evaluate()
+
+
+@pytest.mark.parametrize("stop", range(7))
+def test_a_run_stopped_after_any_step_resumes_to_the_same_bits(make_trainer, stop):
+    whole, part = make_trainer(), make_trainer()
+    expected = finish(whole)
+    for _ in range(stop):
+        part.step()
+    resumed = make_trainer(saved(part))
+    assert resumed.next_step == stop
+    assert finish(resumed) == expected[stop:]
+    assert bits(resumed) == bits(whole)
+
+
+def test_evaluation_and_a_look_at_the_state_change_nothing(make_trainer):
+    watched, plain = make_trainer(), make_trainer()
+    while not plain.done:
+        watched.evaluate()
+        saved(watched)
+        assert watched.step() == plain.step()
+    assert bits(watched) == bits(plain)
+
+
+def test_another_seed_is_another_run(make_trainer):
+    assert finish(make_trainer(seed=1)) != finish(make_trainer(seed=2))
+
+
+def test_a_run_learns_an_easy_text(make_trainer):
+    trainer = make_trainer(steps=150, batch=8, learning_rate=0.01, warmup_steps=10)
+    before = trainer.evaluate()
+    losses = [result.loss for result in finish(trainer)]
+    assert before > 7.5  # bits; eight for bytes drawn evenly
+    assert trainer.evaluate() < 2.5
+    assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:10])
+
+
+def test_results_are_numbers_of_their_step(make_trainer):
+    results = finish(make_trainer())
+    assert [result.step for result in results] == list(range(6))
+    assert all(result.tokens == 3 * 16 for result in results)
+    assert all(math.isfinite(result.loss) and result.grad_norm > 0 for result in results)
+
+
+def test_a_step_beyond_the_last_is_refused(make_trainer):
+    trainer = make_trainer()
+    finish(trainer)
+    with pytest.raises(JobFailed, match=r"step 6: expected at most train\.steps = 6"):
+        trainer.step()
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, 1e30])
+def test_numbers_that_end_stop_the_run_name_the_step_and_leave_the_weights(make_trainer, poison):
+    trainer = make_trainer()
+    trainer.step()
+    trainer.model.parameters.views["h.1.mlp.c_fc.weight"][0, 0] = poison
+    before = bits(trainer)
+    with pytest.raises(
+        JobFailed, match=r"step 1: expected a finite loss and gradient, found loss .* in tensor "
+    ):
+        trainer.step()
+    assert bits(trainer) == before
+    assert trainer.next_step == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("step", "7", "expected a step from 0 to 6, found '7'"),
+        ("step", "-1", "expected a step from 0 to 6"),
+        ("step", "1.0", "expected a step from 0 to 6"),
+        ("step", "\u0661", "expected a step from 0 to 6"),
+        ("step", "9" * 5000, "expected a step from 0 to 6"),
+        ("config_sha256", "0" * 64, "expected a state of the config .*found one of 0000000000000000"),
+        ("format", "other/1", "this is no optimizer state of ours"),
+        ("more", "x", "this is no optimizer state of ours"),
+        ("backend", "cpu", "expected a state of the backend 'reference', found one of 'cpu'"),
+    ],
+)
+def test_a_state_of_another_run_is_refused(make_trainer, key, value, message):
+    state = saved(make_trainer())
+    with pytest.raises(ContentRefused, match=message):
+        make_trainer(TrainingState(state.weights, state.optimizer, {**state.metadata, key: value}))
+
+
+def test_a_state_with_other_tensors_is_refused(make_trainer):
+    state = saved(make_trainer())
+    odd = {**state.optimizer, "third.x": np.zeros(1, np.float32)}
+    with pytest.raises(ContentRefused, match=r"expected tensors first\.\* and second\.\*, found 'third.x'"):
+        make_trainer(TrainingState(state.weights, odd, state.metadata))
+    lacking = {name: tensor for name, tensor in state.optimizer.items() if name != "second.wte.weight"}
+    with pytest.raises(ContentRefused, match=r"second moments: tensor 'wte\.weight' is missing"):
+        make_trainer(TrainingState(state.weights, lacking, state.metadata))
+    with pytest.raises(ContentRefused, match=r"weights: tensor 'h\.0\.attn"):
+        make_trainer(TrainingState({}, state.optimizer, state.metadata))
+
+
+def test_resume_by_its_parts_is_the_same_as_by_its_state(make_trainer):
+    trainer = make_trainer()
+    trainer.step()
+    state = saved(trainer)
+    other = Trainer.resume(
+        trainer.config,
+        trainer.corpus,
+        kernels.backend(),
+        weights=state.weights,
+        optimizer=state.optimizer,
+        metadata=state.metadata,
+    )
+    assert bits(other) == bits(trainer)
+
+
+def test_operations_and_parameters_follow_from_the_config(make_trainer):
+    trainer = make_trainer()
+    matrices = 256 * 16 + 2 * 12 * 16 * 16
+    others = 16 * 16 + 2 * (4 * 16 + 3 * 16 + 16 + 4 * 16 + 16) + 2 * 16
+    assert parameter_count(trainer.config.model) == matrices + others
+    assert flops_per_step(trainer.config) == 3 * 16 * (6 * matrices + 12 * 2 * 16 * 16)
+    trainer.step()
+    assert trainer.flops == flops_per_step(trainer.config)
