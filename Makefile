@@ -34,8 +34,7 @@ lock: $(READY) ## bring requirements/*.txt up to pyproject.toml
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh requirements/lock.sh
 
 clean: ## remove everything that was built; the sources stay
-	@if [ -x $(BIN)/python ] && [ -d demo ] && [ -f appliance/demo.py ]; then \
-	  $(BIN)/python -I -m appliance.demo --stop || exit 1; fi
+	@if [ -d demo/home ]; then $(BIN)/python -I -m appliance --home demo/home shutdown 2>/dev/null || true; fi
 	rm -rf $(VENV) demo build dist wheelhouse .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find appliance audit bench kernels policy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

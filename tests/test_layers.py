@@ -44,7 +44,7 @@ NEVER = {
         ),
         *("appliance.catalog", "appliance.cli", "audit.log", "policy.engine"),
     ),
-    "appliance.cli": ("appliance.gate", "appliance.custody.release", "appliance.worker"),
+    "appliance.cli": ("appliance.gate", "appliance.worker"),
 }
 
 # Third-party (and SQLite) code that has one home. Cedar's has two rooms: rules parses them, engine asks them.

@@ -60,7 +60,9 @@ def test_detached_it_runs_in_its_own_session_until_shutdown(custodian, short_hom
 
 
 def test_a_start_that_fails_shows_its_words_and_ends_with_its_exit_code(custodian, short_home):
-    custodian("import sys; print('error: the log\\x1b[2J cannot be written', file=sys.stderr); sys.exit(17)")
+    custodian(
+        "import sys; print('{}\\nerror: the log\\x1b[2J cannot be written', file=sys.stderr); sys.exit(17)"
+    )
     done = run(short_home, "daemon", "--detach")
     assert done.exit_code == 17
     assert done.stderr == "error: the log\\x1b[2J cannot be written\n"

@@ -14,11 +14,16 @@ import pytest
 from click.testing import CliRunner
 
 from appliance.cli import passphrase
+from appliance.cli import verify_model as verify_model_verb
 from appliance.cli.bundle import channel_of
 from appliance.cli.init import parse_people
 from appliance.cli.packing import plan
 from appliance.cli.root import appliance
 from appliance.errors import AlreadyExists, ContentRefused, MediumMissing, UsageError
+from appliance.export.lineage import ApprovedBy, Commitment, Lineage, Material, ReceiptName
+from appliance.export.verify_model import Report
+from appliance.home import Facts, Home, write_facts
+from audit.checkpoint import TreeHead
 
 
 def run(*words, **options):
@@ -341,3 +346,157 @@ def test_keygen_reports_a_name_that_is_taken(tmp_path):
     done = run("keygen", "recipient", "lab", "--out", tmp_path)
     assert done.exit_code == AlreadyExists.exit_code
     assert not (tmp_path / "lab.identity").exists()
+
+
+# Exported models
+
+
+def lineage_of(profile):
+    return Lineage(
+        subjects={"model.safetensors": "ab" * 32},
+        origin="example.invalid/log",
+        profile=profile,
+        job="7f3a",
+        object_id="cd" * 32,
+        materials=(Material("corpus", "ef" * 32, Commitment("12" * 32, 4)),),
+        code_version="0.1.0",
+        code_sha256="34" * 32,
+        backend="reference",
+        kernels_sha256="56" * 32,
+        seed=7,
+        steps=9,
+        flops=10**18,
+        approvals=(ApprovedBy("dora", "SHA256:x", "78" * 32), ApprovedBy("erik", "SHA256:y", "78" * 32)),
+        receipts=(ReceiptName("train", 5, "train"), ReceiptName("export", 9, "export")),
+    )
+
+
+@pytest.fixture
+def verified(monkeypatch, people):
+    """A verdict that the checks would return, and the words that ask for it."""
+
+    def install(profile):
+        lineage = lineage_of(profile)
+        report = Report(
+            "first\x1b[2J", lineage.subjects, lineage, TreeHead("example.invalid/log", 12, b"\x01" * 32)
+        )
+        monkeypatch.setattr(verify_model_verb, "verify_model", lambda *_: report)
+
+    install("isolated")
+    keys = ("--log-key", people / "alice.vkey", "--export-key", people / "alice.vkey")
+    return install, ("verify-model", people, *keys)
+
+
+def test_a_verified_model_says_what_was_checked_and_what_is_still_owed(verified):
+    install, words = verified
+    shown = run(*words)
+    assert shown.exit_code == 0, shown.output
+    assert shown.output.splitlines() == [
+        "model        first\\x1b[2J",
+        "signature    holds over 1 files; none missing, changed or added",
+        "made by      example.invalid/log, job 7f3a, profile isolated",
+        "made of      corpus",
+        "approved by  dora, erik",
+        "receipts     2 hold under the tree head of 12 entries",
+        "ok; still owed: that the log as it is now contains this tree head (`python -m audit verify`)",
+    ]
+    install("development")
+    assert "warning: trained in the development profile" in run(*words).output
+
+
+def test_a_verdict_as_json_carries_lineage_and_root(verified):
+    verdict = json.loads(run(*verified[1], "--json").output)
+    assert verdict["tree_head"] == {"origin": "example.invalid/log", "size": 12, "root": "01" * 32}
+    assert verdict["lineage"]["materials"][0]["digest"] == {"value": "12" * 32, "entry": 4}
+
+
+def test_a_model_folder_that_is_not_there_and_one_without_a_signature_are_told_apart(people, tmp_path):
+    keys = ("--log-key", people / "alice.vkey", "--export-key", people / "alice.vkey")
+    assert run("verify-model", tmp_path / "none", *keys).exit_code == 4
+    unsigned = run("verify-model", people, *keys)
+    assert unsigned.exit_code == 13
+    assert "model.sig" in unsigned.stderr
+
+
+# Doctor
+
+
+@pytest.fixture
+def quiet_host(tmp_path):
+    """A host without network, swap or core dumps, as a folder."""
+    files = {
+        "proc/self/net/dev": "Inter-|\n face |\n    lo: 0\n",
+        "proc/swaps": "Filename Type Size Used Priority\n",
+        "proc/sys/kernel/core_pattern": "core\n",
+        "proc/sys/fs/suid_dumpable": "0\n",
+        "proc/sys/kernel/yama/ptrace_scope": "1\n",
+    }
+    root = tmp_path / "host"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / "sys/class/net/lo").mkdir(parents=True)
+    return root
+
+
+def facts_of(profile, custody):
+    return Facts(
+        format=1,
+        origin="example.invalid/log",
+        profile=profile,
+        log_vkey="",
+        bundle_vkey="",
+        export_key_pem="",
+        vault_recipient="",
+        transfer_recipient="",
+        custody=custody,
+        log_custody="file:",
+        policy_set="",
+        officers_sha256="",
+        trust=(),
+        people={},
+        roles={},
+    )
+
+
+def test_a_quiet_host_is_isolated_and_a_networked_one_ends_with_15(quiet_host, tmp_path):
+    done = run("--home", tmp_path / "none", "doctor", "--sysroot", quiet_host)
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines()[-1] == "host isolated, profile none"
+    (quiet_host / "sys/class/net/eth0").mkdir()
+    done = run("--home", tmp_path / "none", "doctor", "--sysroot", quiet_host)
+    assert done.exit_code == 15
+    assert "FAIL     No network interface but loopback: eth0" in done.stdout
+    assert "mend: remove the adapter" in done.stdout
+    assert done.stdout.splitlines()[-1] == "host NOT isolated, profile none"
+
+
+def test_a_host_that_shows_nothing_is_not_isolated(tmp_path):
+    done = run("--home", tmp_path, "doctor", "--sysroot", tmp_path)
+    assert done.exit_code == 15
+    assert "UNKNOWN" in done.stdout
+
+
+@pytest.mark.parametrize(("profile", "code"), [("development", 0), ("isolated", 15)])
+def test_a_networked_host_is_allowed_in_the_development_profile_only(quiet_host, tmp_path, profile, code):
+    (quiet_host / "sys/class/net/eth0").mkdir()
+    write_facts(Home(tmp_path), facts_of(profile, "passphrase:"))
+    done = run("--home", tmp_path, "doctor", "--sysroot", quiet_host)
+    assert done.exit_code == code
+    assert f"host NOT isolated, profile {profile}" in done.stdout
+
+
+def test_doctor_says_plainly_that_a_key_file_is_for_the_demo_only(quiet_host, tmp_path):
+    write_facts(Home(tmp_path), facts_of("development", "file:"))
+    shown = run("--home", tmp_path, "doctor", "--sysroot", quiet_host).output
+    assert "FAIL     custody of the vault key: file: keeps the key beside what it opens" in shown
+    assert "who takes the disk reads every object. For the demo only" in shown
+    told = json.loads(run("--home", tmp_path, "doctor", "--sysroot", quiet_host, "--json").output)
+    assert told["isolated"] is True
+    vault = next(check for check in told["checks"] if check["id"] == "custody.vault")
+    assert (vault["status"], vault["severity"]) == ("FAIL", "advised")
+
+
+def test_damaged_facts_are_not_taken_for_no_appliance(quiet_host, tmp_path):
+    (tmp_path / "home.json").write_text("{}")
+    assert run("--home", tmp_path, "doctor", "--sysroot", quiet_host).exit_code == 6

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from appliance.cli import passphrase
+from appliance.cli import seal as seal_verbs
 from appliance.cli.root import appliance
 from appliance.client import listen
 from appliance.errors import ApplianceError, PolicyRefused, UnknownObject, WrongSecret
@@ -320,10 +322,31 @@ def test_without_a_terminal_the_passphrase_is_not_read_from_standard_input(daemo
     assert done.stderr.startswith("error: passphrase: no terminal to ask on; give --passphrase-fd N")
 
 
-def test_sealing_passes_its_reason(daemon, run):
-    daemon.answers["Seal"] = {}
-    assert run("seal", "--reason", "end of shift").output == "sealed\n"
+def test_sealing_passes_its_reason_and_returns_when_the_fresh_process_listens(daemon, run, short_home):
+    rebound = []
+
+    def seal(parameters, fds):
+        def rebind():  # what a new binding changes
+            rebound.append(time.monotonic())
+            (short_home / "run" / "appliance.sock").chmod(0o600)
+
+        threading.Timer(0.3, rebind).start()
+        return {}
+
+    daemon.answers["Seal"] = seal
+    done = run("seal", "--reason", "end of shift")
+    assert done.output == "sealed\n"
+    assert len(rebound) == 1
     assert daemon.parameters("Seal") == {"reason": "end of shift"}
+    assert [name for name, _ in daemon.asked] == ["Seal"]
+
+
+def test_a_daemon_that_does_not_come_back_after_sealing_is_told(daemon, run, monkeypatch):
+    monkeypatch.setattr(seal_verbs, "RETURN_TIMEOUT_S", 0.2)
+    daemon.answers["Seal"] = {}
+    done = run("seal")
+    assert done.exit_code == 18
+    assert "sealed, but the daemon did not come back; next: `appliance daemon --detach`" in done.stderr
 
 
 def test_the_recovered_identity_is_all_that_standard_output_gets(daemon, run):
@@ -391,9 +414,10 @@ def test_resuming_needs_no_config_and_training_needs_one_of_the_two(daemon, run)
     daemon.answers["Train"] = {"job": "7f3b"}
     assert run("train", "--resume", "7f3a", "--detach").output == "7f3b\n"
     assert daemon.parameters("Train") == {"resume": "7f3a"}
-    done = run("train")
-    assert done.exit_code == 2
-    assert "expected CONFIG or --resume JOB" in done.stderr
+    for words in (["train"], ["train", "small", "--resume", "7f3a"]):
+        done = run(*words)
+        assert done.exit_code == 2
+        assert "expected either CONFIG or --resume JOB" in done.stderr
 
 
 def test_a_refusal_shows_the_daemons_words_and_its_exit_code(daemon, run):
@@ -462,6 +486,27 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(daemon, short_h
     assert process.returncode == 130
     assert said == "detached: job 7f3a goes on.\n  appliance watch 7f3a\n  appliance stop 7f3a\n"
     assert [name for name, _ in daemon.asked if name in ("Stop", "Shutdown")] == []
+
+
+def test_on_a_terminal_one_line_is_redrawn_and_an_end_stands_below_it(daemon, short_home):
+    daemon.answers["Watch"] = [{"event": event(1)}, {"event": event(2)}, {"event": event(9, "done")}]
+    master, slave = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "appliance", "--home", str(short_home), "watch", "7f3a"],
+        stdout=slave,
+        env={"TERM": "xterm", "COLUMNS": "80"},
+        check=False,
+    )
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert done.returncode == 0
+    assert shown.split("\r\x1b[K") == [
+        "",
+        "[##......................] step 1/9  loss 2.500  3,000 tokens/s",
+        "[#####...................] step 2/9  loss 2.500  3,000 tokens/s  7s left",
+        "done  step 9/9  loss 2.500  3,000 tokens/s  after 9s\r\n",
+    ]
 
 
 def test_a_sample_streams_and_cannot_drive_the_terminal(daemon, run):
@@ -556,6 +601,7 @@ def test_an_export_names_the_request_by_the_hash_of_its_file(daemon, run, tmp_pa
     identity = "83d6e4aa82a9a0d99a7a41b1bd5ebae4b42e6a5bd9b4d1b4d3a4a1b0b7c0d000"
     expected = hashlib.sha256(b'{"action":"export"}').hexdigest() if by_file else identity
     daemon.answers["Export"] = [
+        {"stage": "hashing", "part": 0, "parts": 0, "bundle": None},
         {"stage": "writing", "part": 1, "parts": 1, "bundle": None},
         {"stage": "done", "part": 1, "parts": 1, "bundle": "0a1b.bundle"},
     ]
@@ -564,7 +610,11 @@ def test_an_export_names_the_request_by_the_hash_of_its_file(daemon, run, tmp_pa
         "export", "first", "--sign", "--to", "age1qqq", "--request", request, "--out", str(tmp_path / "out")
     )
     assert done.exit_code == 0, done.output
-    assert done.output.splitlines() == ["writing 1/1", f"exported {tmp_path}/out/0a1b.bundle"]
+    assert done.output.splitlines() == [
+        "hashing",
+        "writing part 1 of 1",
+        f"exported {tmp_path}/out/0a1b.bundle",
+    ]
     assert daemon.parameters("Export") == {
         "model": "first",
         "recipient": "age1qqq",
@@ -597,11 +647,17 @@ def test_a_receipt_is_written_as_two_files(daemon, run, tmp_path):
 
 
 def test_a_tree_head_is_written_to_the_byte(daemon, run, tmp_path):
-    daemon.answers["TreeHead"] = {"note": base64.b64encode(b"origin\n12\n").decode()}
+    daemon.answers["TreeHead"] = {"note": "origin\n12\n\n\u2014 origin abc\n"}
     assert run("log", "head", "--out", str(tmp_path / "head")).exit_code == 0
-    assert (tmp_path / "head").read_bytes() == b"origin\n12\n"
-    daemon.answers["TreeHead"] = {"note": "not base64!"}
-    assert run("log", "head", "--out", str(tmp_path / "head2")).exit_code == 24
+    assert (tmp_path / "head").read_bytes() == "origin\n12\n\n\u2014 origin abc\n".encode()
+
+
+def test_a_receipt_that_is_not_base64_writes_nothing(daemon, run, tmp_path):
+    daemon.answers["Receipt"] = {"proof": "YQ==", "entry": "not base64!"}
+    done = run("log", "receipt", "12", "--out", str(tmp_path / "genesis"))
+    assert done.exit_code == 24
+    assert "entry: expected base64 from the daemon" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_daemon_dying_in_the_middle_of_a_watch_is_told(daemon, short_home):
