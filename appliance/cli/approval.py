@@ -29,7 +29,7 @@ def request_command() -> None:
 @click.option("--reason", required=True, help="Why; the officers and the log see it.")
 @click.option(
     "--valid-hours",
-    type=click.IntRange(min=1, max=24 * 31),
+    type=click.IntRange(min=1, max=24 * 14),
     default=72,
     show_default=True,
     help="Refused after this long.",

@@ -97,9 +97,11 @@ def _answering_pid(session: Session) -> int | None:
 
 
 def _said_since(diagnostics: Path, offset: int) -> str:
+    """Return what this start said to people; the daemon's own log, in JSON lines, stays in the file."""
     with diagnostics.open("rb") as source:
         source.seek(offset)
-        return source.read(MAX_DIAGNOSTIC_BYTES).decode("utf-8", "replace").strip()
+        lines = source.read(MAX_DIAGNOSTIC_BYTES).decode("utf-8", "replace").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("{"))
 
 
 def _end_as(wait_status: int, said: str) -> None:
@@ -120,11 +122,11 @@ def _end_as(wait_status: int, said: str) -> None:
 @click.command("shutdown", cls=Verb, epilog=example("appliance shutdown"))
 @pass_session
 def shutdown_command(session: Session) -> None:
-    """Stop running jobs at a checkpoint and end the daemon; returns when it is gone."""
+    """End the daemon and its jobs, whose last checkpoints stand; returns when it is gone."""
     pid = int(session.call("Status", {})["pid"])
     session.call("Shutdown", {})
     deadline = time.monotonic() + STOP_TIMEOUT_S
-    while _answering_pid(session) is not None or _alive(pid):
+    while _alive(pid):
         if time.monotonic() > deadline:
             message = (
                 f"the daemon (pid {pid}) still runs after {STOP_TIMEOUT_S:.0f} s; next: `appliance jobs`"

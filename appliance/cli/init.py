@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from appliance.cli.files import read_text
-from appliance.cli.output import emit_facts, emit_json
+from appliance.cli.files import read_text, write_new
+from appliance.cli.output import emit_facts, emit_json, printable
 from appliance.cli.passphrase import obtain, passphrase_fd_option
 from appliance.cli.seal import ASKS_A_PERSON
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
@@ -17,6 +17,13 @@ from appliance.errors import UsageError
 
 CUSTODY_CHOICES = ("passphrase:", "file:")
 PROFILES = ("isolated", "development")
+PUBLIC_FILES = {
+    "transfer_recipient": "transfer.recipient",
+    "log_vkey": "log.vkey",
+    "tree_head": "tree-head.note",
+    "bundle_vkey": "bundle.vkey",
+    "export_key_pem": "export.pub",
+}
 DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For the demo only"
 
 
@@ -58,6 +65,11 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
     "--person", "people", multiple=True, metavar="UID=NAME", help="A user of this host and the person it is."
 )
 @click.option("--origin", help="Name of the log, unique in the world; made up if left out.")
+@click.option(
+    "--public",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder to write the public keys to, for those who check and send.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @passphrase_fd_option
 @json_option
@@ -72,6 +84,7 @@ def init_command(
     officers: Path | None,
     people: tuple[str, ...],
     origin: str | None,
+    public: Path | None,
     yes: bool,
     passphrase_fd: int | None,
     as_json: bool,
@@ -104,7 +117,10 @@ def init_command(
         hybrid=hybrid,
         origin=origin,
     )
-    show_result(dataclasses.asdict(result), session.home, as_json=as_json)
+    made = dataclasses.asdict(result)
+    if public is not None:
+        write_public(made, public)
+    show_result(made, session, public, as_json=as_json)
 
 
 def parse_people(pairs: tuple[str, ...]) -> dict[int, str]:
@@ -120,13 +136,25 @@ def parse_people(pairs: tuple[str, ...]) -> dict[int, str]:
     return people
 
 
-def show_result(result: dict[str, Any], home: Path, *, as_json: bool) -> None:
+def write_public(result: dict[str, Any], folder: Path) -> None:
+    """Write what others need as files: auditors the log's key and head, recipients the rest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for field, name in PUBLIC_FILES.items():
+        write_new(folder / name, f"{str(result[field]).strip()}\n".encode())
+
+
+def show_result(result: dict[str, Any], session: Session, public: Path | None, *, as_json: bool) -> None:
     """Print the public keys that others need, and what to do next."""
     if as_json:
         emit_json(result)
         return
-    emit_facts([(name.replace("_", " "), str(value).strip()) for name, value in result.items() if value])
+    emit_facts([("home", str(session.home)), ("origin", result["origin"]), ("profile", result["profile"])])
+    if public is None:
+        for field in PUBLIC_FILES:
+            click.echo(printable(f"\n{field.replace('_', ' ')}:\n{str(result[field]).strip()}"))
+    else:
+        emit_facts([(field.replace("_", " "), str(public / name)) for field, name in PUBLIC_FILES.items()])
     click.echo(
-        "next: give the transfer recipient to researchers, and the log key to auditors, who should witness\n"
-        f"the genesis entry at once; then `appliance --home {home} daemon --detach` and `appliance unseal`"
+        "next: give researchers the transfer recipient, and auditors the log key and tree head, to witness at\n"
+        f"once; then `appliance --home {session.home} daemon --detach` and `appliance unseal`"
     )

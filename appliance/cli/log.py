@@ -38,7 +38,7 @@ def receipt_command(session: Session, *, index: int, name: str) -> None:
 @pass_session
 def head_command(session: Session, *, out: Path) -> None:
     """Write the newest signed tree head, which commits to every entry before it."""
-    write_new(out, decoded(session.call("TreeHead", {})["note"], "note"))
+    write_new(out, session.call("TreeHead", {})["note"].encode("utf-8"))
     click.echo(f"tree head: {out}")
 
 

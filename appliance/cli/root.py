@@ -41,7 +41,7 @@ SECTIONS = (
         (
             Entry("init", "init", "Make a new appliance: its keys, its log, the people it trusts."),
             Entry("daemon", "daemon", "Start the appliance on this host."),
-            Entry("shutdown", "daemon", "Stop jobs at a checkpoint and end the daemon."),
+            Entry("shutdown", "daemon", "End the daemon and its jobs; last checkpoints stand."),
             Entry("unseal", "seal", "Open the vault with the unseal secret."),
             Entry("seal", "seal", "Close the vault: its keys leave memory."),
             Entry("status", "status", "Show what the appliance is and does, on one screen."),

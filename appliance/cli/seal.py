@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 
 import click
 
 from appliance.cli.passphrase import as_pipe, obtain, passphrase_fd_option
 from appliance.cli.session import Session, Verb, example, pass_session, without_nulls
+from appliance.client import SOCKET_NAME
+from appliance.errors import NotRunning
+from appliance.home import Home
 
+RETURN_TIMEOUT_S = 60.0  # the fresh process checks the log before it listens
+POLL_S = 0.05
 ASKS_A_PERSON = "passphrase:"  # the one kind of custody that asks a person for a text
 
 
@@ -33,6 +39,35 @@ def unseal_command(session: Session, *, passphrase_fd: int | None, reason: str |
 @click.option("--reason", help="Why, for the log.")
 @pass_session
 def seal_command(session: Session, *, reason: str | None) -> None:
-    """Close the vault: its keys leave memory, and jobs that need them end."""
+    """Close the vault: its keys leave memory, and jobs that need them end.
+
+    The daemon replaces itself by a fresh process; this returns when that one listens.
+    """
+    before = socket_stamp(session)
     session.call("Seal", {"reason": reason})
+    deadline = time.monotonic() + RETURN_TIMEOUT_S
+    while not listens_anew(session, before):
+        if time.monotonic() > deadline:
+            raise NotRunning("sealed, but the daemon did not come back; next: `appliance daemon --detach`")
+        time.sleep(POLL_S)
     click.echo("sealed")
+
+
+def socket_stamp(session: Session) -> tuple[int, int] | None:
+    """Return what tells one binding of the socket from the next: inode numbers alone are used again."""
+    try:
+        found = (Home(session.home).run / SOCKET_NAME).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_ctime_ns
+
+
+def listens_anew(session: Session, before: tuple[int, int] | None) -> bool:
+    """Tell whether a process that bound the socket after `before` takes connections. Asks it nothing."""
+    if socket_stamp(session) in (None, before):
+        return False
+    try:
+        session.connect().close()
+    except NotRunning:
+        return False
+    return True

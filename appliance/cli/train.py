@@ -42,10 +42,9 @@ def train_command(
     In the development profile CONFIG may also be a path that ends in .toml; the file is sealed first.
     Ctrl-C leaves the job running.
     """
-    if config is None and resume is None:
-        raise UsageError(
-            "train: expected CONFIG or --resume JOB; `appliance objects --kind config` lists configs"
-        )
+    if (config is None) == (resume is None):
+        message = "train: expected either CONFIG or --resume JOB; next: `appliance objects --kind config`"
+        raise UsageError(message)
     with ExitStack() as open_files:
         parameters: dict[str, object] = {"name": name, "resume": resume}
         fds: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -84,11 +85,16 @@ def export_command(
             if as_json:
                 emit_json_line(item)
             elif item["stage"] != "done":
-                click.echo(printable(f"{item['stage']} {item['part']}/{item['parts']}"))
+                click.echo(printable(stage_text(item)))
     if bundle is None:
         raise ProtocolError("the daemon ended the export without naming a bundle; next: `appliance status`")
     if not as_json:
         click.echo(printable(f"exported {out / bundle}"))
+
+
+def stage_text(item: dict[str, Any]) -> str:
+    """Phrase how far an export is; parts are counted once their number is known."""
+    return f"{item['stage']} part {item['part']} of {item['parts']}" if item["parts"] else f"{item['stage']}"
 
 
 def request_id(value: str) -> str:

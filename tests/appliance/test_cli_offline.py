@@ -256,7 +256,12 @@ def test_nothing_to_pack_and_nothing_there_are_told_apart(tmp_path):
 @dataclasses.dataclass(frozen=True)
 class Made:
     origin: str = "example.invalid/log"
+    profile: str = "isolated"
+    log_vkey: str = "example.invalid/log+1234abcd+AAAA"
+    bundle_vkey: str = "example.invalid/log/bundle+1234abcd+BBBB"
+    export_key_pem: str = "-----BEGIN PUBLIC KEY-----\nCCCC\n-----END PUBLIC KEY-----\n"
     transfer_recipient: str = "age1qqq"
+    tree_head: str = "example.invalid/log\n1\nAAAA\n\n\u2014 example.invalid/log DDDD\n"
 
 
 @pytest.fixture
@@ -304,8 +309,22 @@ def test_init_passes_everything_on_and_shows_what_others_need(initialise, typed,
         "hybrid": False,
         "origin": "example.invalid/log",
     }
-    assert "transfer recipient  age1qqq" in done.output
+    assert "transfer recipient:\nage1qqq\n" in done.output
     assert "witness" in done.output
+
+
+def test_public_keys_are_written_for_those_who_check_and_send(initialise, tmp_path):
+    public = tmp_path / "public"
+    done = run("--home", tmp_path / "home", "init", "--yes", "--custody", "file:", "--public", public)
+    assert done.exit_code == 0, done.output
+    made = Made()
+    assert {path.name: path.read_text() for path in public.iterdir()} == {
+        "transfer.recipient": "age1qqq\n",
+        "log.vkey": f"{made.log_vkey}\n",
+        "tree-head.note": made.tree_head,
+        "bundle.vkey": f"{made.bundle_vkey}\n",
+        "export.pub": made.export_key_pem,
+    }
 
 
 def test_two_entries_that_differ_make_nothing(initialise, typed, tmp_path):
@@ -322,7 +341,7 @@ def test_a_key_file_asks_nothing_and_says_what_it_is(initialise, tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert done.stderr == "warning: custody file: keeps the key beside what it opens. For the demo only\n"
-    assert json.loads(done.stdout) == {"origin": "example.invalid/log", "transfer_recipient": "age1qqq"}
+    assert json.loads(done.stdout) == dataclasses.asdict(Made())
     assert initialise[0][1]["secret"] is None
 
 

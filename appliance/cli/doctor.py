@@ -1,0 +1,87 @@
+"""What is wrong with this host or this home, and how to mend it. Reads only; needs no daemon and no root."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from appliance.cli.output import emit_json, printable
+from appliance.cli.session import Session, Verb, example, json_option, pass_session
+from appliance.errors import NotIsolated, UnknownObject
+from appliance.home import Facts, Home, read_facts
+from appliance.isolation import Check, Severity, Status, checks, isolated
+
+FILE_CUSTODY = "file:"
+
+
+@click.command("doctor", cls=Verb, epilog=example("appliance doctor --json"))
+@click.option(
+    "--sysroot",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("/"),
+    help="Read the host's facts below this folder.  [default: /]",
+)
+@json_option
+@pass_session
+def doctor_command(session: Session, *, sysroot: Path, as_json: bool) -> None:
+    """Check this host and this home, and say how to mend them.
+
+    What could not be found out counts as not isolated. Ends with 15 where the host is not isolated, unless
+    the home is of the development profile.
+    """
+    facts = home_facts(session.home)
+    host = checks(sysroot)
+    found = (*host, *(custody_checks(facts, session.home) if facts is not None else ()))
+    profile = facts.profile if facts is not None else "none"
+    if as_json:
+        emit_json(
+            {"isolated": isolated(host), "profile": profile, "checks": [asdict(check) for check in found]}
+        )
+    else:
+        for check in found:
+            show_check(check)
+        click.echo(f"host {'isolated' if isolated(host) else 'NOT isolated'}, profile {profile}")
+    if not isolated(host) and profile != "development":
+        raise NotIsolated("the host is not isolated; next: mend what is marked FAIL or UNKNOWN above")
+
+
+def home_facts(home: Path) -> Facts | None:
+    """Return what the home says of itself, or None where there is no appliance yet."""
+    try:
+        return read_facts(Home(home))
+    except UnknownObject:
+        return None
+
+
+def custody_checks(facts: Facts, home: Path) -> tuple[Check, ...]:
+    """Judge how the two custody slots are opened."""
+    evidence = str(Home(home).facts)
+    return (
+        _custody_check("vault", facts.custody, evidence, "reads every object. For the demo only"),
+        _custody_check("log", facts.log_custody, evidence, "signs entries as the appliance"),
+    )
+
+
+def _custody_check(slot: str, uri: str, evidence: str, danger: str) -> Check:
+    beside = uri.startswith(FILE_CUSTODY)
+    return Check(
+        id=f"custody.{slot}",
+        title=f"custody of the {slot} key",
+        severity=Severity.ADVISED,
+        expected="a secret that is not on this disk",
+        found=f"{uri} keeps the key beside what it opens: who takes the disk {danger}" if beside else uri,
+        status=Status.FAIL if beside else Status.OK,
+        evidence=evidence,
+        mend="choose another custody at `appliance init`" if beside else "",
+        reference="",
+    )
+
+
+def show_check(check: Check) -> None:
+    """Print one finding; what is not right also says what was expected and how to mend it."""
+    click.echo(printable(f"{check.status:<7}  {check.title}: {check.found}"))
+    if check.status in (Status.FAIL, Status.UNKNOWN):
+        click.echo(printable(f"         expected {check.expected} ({check.evidence})"))
+        click.echo(printable(f"         mend: {check.mend}"))
