@@ -125,13 +125,13 @@ _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 PRESETS: Mapping[str, Mapping[str, Mapping[str, int | float]]] = MappingProxyType(
     {
         "tiny": {
-            "model": {"layers": 4, "width": 128, "heads": 4, "context": 256},
+            "model": {"layers": 4, "width": 128, "heads": 4, "context": 64},
             "train": {
-                "steps": 1500,
-                "batch": 8,
-                "learning_rate": 2e-3,
+                "steps": 2500,
+                "batch": 16,
+                "learning_rate": 4e-3,
                 "min_learning_rate": 1e-4,
-                "warmup_steps": 50,
+                "warmup_steps": 100,
                 "weight_decay": 0.1,
                 "clip": 1.0,
                 "beta1": 0.9,

@@ -1,7 +1,7 @@
 """Where each tensor of a decoder lies in one flat buffer, and what it is called.
 
-Names and shapes are GPT-2's (Radford et al. 2019): weights act from the right, (inputs, outputs), so an
-exported model opens in the tools that people have. Matrices come first: they are the part that AdamW decays,
+Names and shapes are those of GPT-2's published checkpoints (Radford et al. 2019): weights act from the
+right, (inputs, outputs), with queries, keys and values side by side. Matrices come first: they are the part that AdamW decays,
 so each half of the optimizer's work is one slice.
 """
 

@@ -60,6 +60,41 @@ def test_the_float32_gradient_is_the_float64_one_within_rounding():
     assert np.linalg.norm(found - expected) < 5e-6 * np.linalg.norm(expected)
 
 
+def plain_forward(p, config, x):
+    """The published formulas, one sequence at a time, without any of our ops."""
+
+    def norm(h, name):
+        centred = h - h.mean(-1, keepdims=True)
+        return centred / np.sqrt(h.var(-1, keepdims=True) + 1e-5) * p[name + ".weight"] + p[name + ".bias"]
+
+    def linear(h, name):
+        return h @ p[name + ".weight"] + p[name + ".bias"]
+
+    h = p["wte.weight"][x] + p["wpe.weight"][: len(x)]
+    for layer in range(config.layers):
+        at = f"h.{layer}."
+        q, k, v = np.split(linear(norm(h, at + "ln_1"), at + "attn.c_attn"), 3, axis=-1)
+        outs = []
+        for head in np.split(np.arange(config.width), config.heads):
+            scores = q[:, head] @ k[:, head].T / math.sqrt(len(head))
+            scores[np.triu_indices(len(x), 1)] = -np.inf
+            chances = np.exp(scores)
+            outs.append(chances / chances.sum(-1, keepdims=True) @ v[:, head])
+        h += linear(np.concatenate(outs, axis=-1), at + "attn.c_proj")
+        u = linear(norm(h, at + "ln_2"), at + "mlp.c_fc")
+        u = 0.5 * u * (1 + np.tanh(math.sqrt(2 / math.pi) * (u + 0.044715 * u**3)))
+        h += linear(u, at + "mlp.c_proj")
+    return norm(h, "ln_f") @ p["wte.weight"].T
+
+
+def test_the_forward_pass_equals_a_plain_transcription_of_the_formulas():
+    model, x = built(), tokens((2, 6))
+    logits = model.forward(model.arena(2, 6), x).reshape(2, 6, 256)
+    for row, sequence in enumerate(x):
+        expected = plain_forward(model.parameters.views, SMALL, sequence)
+        np.testing.assert_allclose(logits[row], expected, rtol=1e-10, atol=1e-12)
+
+
 def test_gradients_of_two_batches_add_up():
     model, x, y = built(), tokens((4, 6)), tokens((4, 6), seed=1)
     _, whole = gradient(model, x, y)
