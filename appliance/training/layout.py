@@ -1,8 +1,8 @@
 """Where each tensor of a decoder lies in one flat buffer, and what it is called.
 
-Names and shapes are those of GPT-2's published checkpoints (Radford et al. 2019): weights act from the
-right, (inputs, outputs), with queries, keys and values side by side. Matrices come first: they are the part that AdamW decays,
-so each half of the optimizer's work is one slice.
+Names and shapes are those of GPT-2's published checkpoints (Radford et al. 2019): weights act from the right,
+(inputs, outputs), with queries, keys and values side by side. Matrices come first, because AdamW decays them
+and nothing else: each half of the optimizer's work is one slice.
 """
 
 from __future__ import annotations

@@ -109,8 +109,18 @@ class Trainer:
         return StepResult(step, loss, norm, rate, batch.tokens.size)
 
     def evaluate(self) -> float:
-        """Bits per byte of the held-out text under the present weights; changes nothing."""
-        return bits_per_byte(self.model, self._arena, self.corpus.held_out)
+        """Bits per byte of the held-out text under the present weights; changes nothing.
+
+        Raises `JobFailed` when the figure is not finite.
+        """
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            figure = bits_per_byte(self.model, self._arena, self.corpus.held_out)
+        if not math.isfinite(figure):
+            raise JobFailed(
+                f"evaluation before step {self._step}: expected finite bits per byte, found {figure}. Lower "
+                "train.learning_rate and start from the last checkpoint"
+            )
+        return figure
 
     def weights(self) -> dict[str, Array]:
         """Tensors by name: views, valid until the next step."""

@@ -103,6 +103,13 @@ def test_numbers_that_end_stop_the_run_name_the_step_and_leave_the_weights(make_
     assert trainer.next_step == 1
 
 
+def test_an_evaluation_that_is_not_finite_is_told_apart_from_a_figure(make_trainer):
+    trainer = make_trainer()
+    trainer.model.parameters.views["ln_f.weight"][0] = np.nan
+    with pytest.raises(JobFailed, match="evaluation before step 0: expected finite bits per byte, found nan"):
+        trainer.evaluate()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
