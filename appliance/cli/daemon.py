@@ -89,10 +89,13 @@ def start_detached(session: Session, command: list[str]) -> int:
 
 
 def _answering_pid(session: Session) -> int | None:
-    """Return the pid of whoever answers on the socket: an older daemon is not the one just started."""
+    """Return the pid of whoever answers on the socket: an older daemon is not the one just started.
+
+    None while nobody listens; what a daemon that listens refuses is raised.
+    """
     try:
         return int(session.call("Status", {})["pid"])
-    except ApplianceError:  # not yet listening, or listening and not yet ready
+    except NotRunning:
         return None
 
 

@@ -42,7 +42,6 @@ EXIT_OF_ERRNO = {
 }
 
 NEXT_STEP = {
-    1: "repeat with --debug for the traceback",
     4: "check the path, and that the medium is plugged in and mounted",
     5: "free some space and repeat: nothing half-written was kept",
     6: "do not use these bytes; take a fresh copy from where they were made",
@@ -98,7 +97,9 @@ def as_failure(error: Exception, *, debug: bool) -> Failure:
         where = f"{error.filename}: " if error.filename is not None else ""
         return Failure(with_next_step(f"{where}{error.strerror}", code), code, cause=error, debug=debug)
     what = printable(f"{type(error).__name__}: {error}".splitlines()[0])
-    return Failure(f"error: internal: {what}\nnext: {NEXT_STEP[1]}", 1, cause=error, debug=debug)
+    return Failure(
+        f"error: internal: {what}\nnext: repeat with --debug for the traceback", 1, cause=error, debug=debug
+    )
 
 
 def with_next_step(what: str, exit_code: int) -> str:

@@ -153,8 +153,8 @@ def show_result(result: dict[str, Any], session: Session, public: Path | None, *
         for field in PUBLIC_FILES:
             click.echo(printable(f"\n{field.replace('_', ' ')}:\n{str(result[field]).strip()}"))
     else:
-        emit_facts([(field.replace("_", " "), str(public / name)) for field, name in PUBLIC_FILES.items()])
+        emit_facts([(name, str(public / name)) for name in PUBLIC_FILES.values()])
     click.echo(
-        "next: give researchers the transfer recipient, and auditors the log key and tree head, to witness at\n"
-        f"once; then `appliance --home {session.home} daemon --detach` and `appliance unseal`"
+        "next: give researchers the transfer recipient, and auditors the log key and tree head, to witness\n"
+        f"at once; then `appliance --home {session.home} daemon --detach` and `appliance unseal`"
     )

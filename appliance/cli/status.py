@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as distribution_version
 from typing import Any
 
 import click
 
+from appliance import __version__
 from appliance.cli.output import emit_facts, emit_json, printable
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
 
@@ -50,11 +49,7 @@ def _log_state(status: dict[str, Any]) -> str:
 @json_option
 def version_command(*, as_json: bool) -> None:
     """Print the version of this program and of the Python that runs it."""
-    try:
-        version = distribution_version(DISTRIBUTION)
-    except PackageNotFoundError:
-        version = "unknown (not installed)"
     if as_json:
-        emit_json({"version": version, "python": platform.python_version()})
+        emit_json({"version": __version__, "python": platform.python_version()})
     else:
-        click.echo(f"{DISTRIBUTION} {version}, Python {platform.python_version()}")
+        click.echo(f"{DISTRIBUTION} {__version__}, Python {platform.python_version()}")

@@ -92,6 +92,19 @@ def test_another_daemon_that_answers_is_not_taken_for_the_new_one(custodian, sho
     assert (done.exit_code, done.stderr) == (16, "error: busy\n")
 
 
+def test_a_daemon_that_listens_but_refuses_is_told_at_once(custodian, short_home):
+    refusal = {"code": "log-unavailable", "exit_code": 17, "message": "the log is dead"}
+    error = {"error": "invalid.appliance.Refused", "parameters": refusal}
+    custodian(
+        STAND_IN.replace('{"parameters": {"pid": os.getpid()}}', repr(error)).replace(
+            "if call", "if True or call"
+        )
+    )
+    done = run(short_home, "daemon", "--detach")
+    assert done.exit_code == 17
+    assert done.stderr.startswith("error: the log is dead\n")
+
+
 def test_a_daemon_that_never_answers_is_not_waited_for_forever(custodian, short_home, monkeypatch):
     monkeypatch.setattr(daemon_verbs, "START_TIMEOUT_S", 0.3)
     custodian("import time; time.sleep(2)")

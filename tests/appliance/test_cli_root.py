@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from appliance import __version__
 from appliance.cli.failures import NEXT_STEP, exit_codes
 from appliance.cli.output import printable, size_text
 from appliance.cli.root import ENTRIES, SECTIONS, Entry, appliance
@@ -90,7 +92,7 @@ def test_exit_codes_are_distinct():
 
 
 def test_every_error_class_has_a_next_step():
-    assert set(NEXT_STEP) | {2} == {cls.exit_code for cls in by_code().values()}
+    assert set(NEXT_STEP) | {1, 2} == {cls.exit_code for cls in by_code().values()}
 
 
 def test_every_verb_of_the_table_loads_and_is_listed_once():
@@ -237,3 +239,12 @@ def test_home_may_stand_before_or_after_the_verb_or_in_the_environment(tmp_path)
         done = CliRunner().invoke(appliance, [*before, "status", *after], env=variables)
         assert done.exit_code == 18
         assert str(tmp_path / "a") in done.stderr
+
+
+def test_version_is_said_for_people_and_programs():
+    assert (
+        CliRunner()
+        .invoke(appliance, ["version"])
+        .output.startswith(f"training-appliance {__version__}, Python ")
+    )
+    assert json.loads(CliRunner().invoke(appliance, ["version", "--json"]).output)["version"] == __version__
