@@ -1,0 +1,163 @@
+"""Every rule of the age specification, must-accept and must-reject, against vectors made without our code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from appliance import age
+from appliance.errors import ApplianceError, IntegrityError, WrongSecret
+from tests.appliance.age_vectors import OUTCOMES, VECTORS, Maker
+
+AGE = shutil.which("age")
+STRICTER = {
+    "stanza sixty-five in all": "at most 64 stanzas",
+    "X25519 malformed beside a good one": "the public program stops at the first stanza that opens",
+    "stanza passphrase beside a key": "the public program leaves that rule to holders of the passphrase",
+}
+MESSAGES = {
+    "header": (IntegrityError, "age header|base64"),
+    "mac": (IntegrityError, "MAC does not fit"),
+    "no match": (WrongSecret, "no match"),
+    "payload": (IntegrityError, "payload|nonce"),
+}
+
+
+def identities(vector):
+    return [age.X25519Identity(s) for s in vector.curve] + [age.HybridIdentity(s) for s in vector.hybrid]
+
+
+def by_name(vectors):
+    return pytest.mark.parametrize("vector", vectors, ids=[v.name for v in vectors])
+
+
+def test_the_generator_covers_every_outcome_and_repeats_no_name():
+    assert {v.outcome for v in VECTORS} == set(OUTCOMES)
+    assert len({v.name for v in VECTORS}) == len(VECTORS) > 100
+    assert {v.outcome for v in VECTORS if v.name in STRICTER} == {"header"}
+
+
+@by_name([v for v in VECTORS if v.outcome == "success"])
+def test_a_file_that_the_specification_allows_opens(vector):
+    out = io.BytesIO()
+    assert age.decrypt(io.BytesIO(vector.data), out, identities(vector)) == len(vector.plain)
+    assert out.getvalue() == vector.plain
+    assert age.open_bytes(vector.data, identities(vector)) == vector.plain
+
+
+@by_name([v for v in VECTORS if v.outcome != "success"])
+def test_a_file_that_the_specification_forbids_is_refused(vector):
+    error, message = MESSAGES[vector.outcome]
+    with pytest.raises(error, match=message) as caught:
+        age.open_bytes(vector.data, identities(vector))
+    assert type(caught.value) is error
+
+
+@by_name([v for v in VECTORS if v.outcome in {"success", "payload"}])
+def test_the_seekable_reader_agrees_with_the_stream(vector, tmp_path):
+    path = tmp_path / "file.age"
+    path.write_bytes(vector.data)
+    with path.open("rb") as stream:
+        header = age.read_header(stream)
+        key = age.payload_key(age.unwrap_file_key(header, identities(vector)), b"0" * 16)
+        nonce = stream.read(age.NONCE_SIZE)
+        offset = header.size + age.NONCE_SIZE
+        if len(nonce) == age.NONCE_SIZE:
+            key = age.payload_key(age.unwrap_file_key(header, identities(vector)), nonce)
+
+        def read():
+            reader = age.PayloadReader(stream.fileno(), key, offset, len(vector.data) - offset)
+            return reader.read(reader.size + 1)
+
+        if vector.outcome == "success":
+            assert read() == vector.plain
+        else:
+            with pytest.raises(IntegrityError, match="payload"):
+                read()
+
+
+@pytest.mark.skipif(AGE is None, reason="the public age program is not installed")
+@by_name([v for v in VECTORS if v.curve and v.name not in STRICTER])
+def test_the_public_program_agrees_on_every_x25519_vector(vector, tmp_path):
+    (tmp_path / "id").write_bytes(b"\n".join(bytes(age.X25519Identity(s).encode()) for s in vector.curve))
+    done = subprocess.run(
+        [AGE, "-d", "-i", tmp_path / "id"], input=vector.data, capture_output=True, check=False, timeout=20
+    )
+    if vector.outcome == "success":
+        assert (done.returncode, done.stdout) == (0, vector.plain), done.stderr
+    else:
+        assert done.returncode != 0
+
+
+def test_recipients_match_the_specification_s_examples():
+    curve = age.parse_identity("AGE-SECRET-KEY-1GFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPYYSJZGFPQ4EGAEX")
+    assert curve.secret() == b"\x42" * 32
+    assert curve.recipient.text == "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+    hybrid = age.parse_identity(
+        "AGE-SECRET-KEY-PQ-1XX76JRALNLXDMEW0CRK45QMCCH4X06SE84UN3VPM33W6HWDX0H3SK3ZQFR"
+    )
+    assert hashlib.sha256(hybrid.recipient.text.encode()).hexdigest() == HYBRID_EXAMPLE_SHA256
+
+
+HYBRID_EXAMPLE_SHA256 = "a091dd7e0ee9d62b75173dcc98441a0424baa941e66a8776e570a4ae60ff61ea"
+
+
+def test_what_we_wrap_opens_by_the_independent_hpke():
+    maker = Maker(9)
+    identity = age.HybridIdentity(maker.secret)
+    assert identity.recipient.public == maker.hybrid_public(maker.secret)
+    share, body = maker.hybrid_parts(maker.secret)
+    stanza = age.Stanza(("mlkem768x25519", age.header.encode_base64(share).decode()), body)
+    assert identity.unwrap(stanza) == maker.file_key
+
+
+def every_offset(size):
+    """All offsets of a small file; byte flips and cuts are exhaustive."""
+    return range(size)
+
+
+def test_no_byte_of_a_file_can_be_flipped():
+    vector = next(v for v in VECTORS if v.name == "X25519 before grease")
+    for at in every_offset(len(vector.data)):
+        for bit in (0, 5, 7):
+            data = bytearray(vector.data)
+            data[at] ^= 1 << bit
+            with pytest.raises(ApplianceError):
+                age.open_bytes(bytes(data), identities(vector))
+
+
+def test_no_cut_of_a_file_opens():
+    vector = next(v for v in VECTORS if v.name == "X25519 before grease")
+    for size in every_offset(len(vector.data)):
+        with pytest.raises(IntegrityError):
+            age.open_bytes(vector.data[:size], identities(vector))
+
+
+def test_a_header_without_end_costs_no_more_than_its_bound():
+    class Endless(io.RawIOBase):
+        taken = 0
+
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            text = (b"age-encryption.org/v1\n" if not self.taken else b"") + b"-> x\n\n" * len(buffer)
+            buffer[:] = text[: len(buffer)]
+            self.taken += len(buffer)
+            return len(buffer)
+
+    source = Endless()
+    with pytest.raises(IntegrityError, match="expected its end within 65536 bytes"):
+        age.read_header(io.BufferedReader(source))
+    assert source.taken <= 65536 + 2 * io.DEFAULT_BUFFER_SIZE
+
+
+def test_random_bytes_are_no_header():
+    for size in (0, 1, 100, 70_000):
+        with pytest.raises(IntegrityError, match="age header"):
+            age.parse_header(os.urandom(size))
