@@ -18,7 +18,15 @@ import socket
 import stat
 from typing import TYPE_CHECKING, Any, Self
 
-from appliance.errors import ApplianceError, NotRunning, ProtocolError, UsageError, by_code
+from appliance.errors import (
+    ApplianceError,
+    Busy,
+    NotRunning,
+    PolicyRefused,
+    ProtocolError,
+    UsageError,
+    by_code,
+)
 from appliance.strictjson import encode_json, parse_json
 
 if TYPE_CHECKING:
@@ -40,7 +48,10 @@ def listen(run_dir: Path, *, group: bool = False) -> socket.socket:
     """
     with contextlib.suppress(FileExistsError):
         run_dir.mkdir(mode=0o750)
-    folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        folder = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except NotADirectoryError as error:
+        raise UsageError(f"expected {run_dir} to be a folder of its own, found a link or a file") from error
     try:
         if os.fstat(folder).st_mode & stat.S_IWOTH:
             raise UsageError(f"expected {run_dir} closed to others, found it world-writable: chmod o-w it")
@@ -68,7 +79,7 @@ def _bind(address: str, mask: int) -> socket.socket:
 def connect(home: Path, *, timeout_s: float | None = None) -> Client:
     """Connect to the appliance of `home`; each later wait for bytes lasts `timeout_s` at most.
 
-    Raises NotRunning.
+    Raises NotRunning, and PolicyRefused where the socket's mode shuts the caller out.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -83,6 +94,12 @@ def connect(home: Path, *, timeout_s: float | None = None) -> Client:
         raise NotRunning(
             f"expected an appliance at {home}, found none that answers: "
             f"start it with `appliance daemon --home {home}`"
+        ) from error
+    except PermissionError as error:
+        sock.close()
+        raise PolicyRefused(
+            f"expected access to the socket of {home}, found it closed to uid {os.getuid()}: "
+            "ask who runs the appliance"
         ) from error
     except BaseException:
         sock.close()
@@ -156,6 +173,8 @@ class Client:
                 data = self._sock.recv(65536)
             except ConnectionResetError as error:
                 raise _ended() from error
+            except TimeoutError as error:
+                raise Busy(f"expected an answer within {self._sock.gettimeout()} s, found none") from error
             if not data:
                 raise _ended()
             self._buffer += data

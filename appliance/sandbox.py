@@ -9,6 +9,9 @@ Run it before libraries that read hostile input are used; threads that NumPy sta
 The parent-death signal follows the parent's *thread* that started this process: start children from one that
 lives as long as the parent.
 
+KNOWN: files are still opened by path, so a process of root can read what root may, other processes' memory in
+/proc among it; a mount and a PID namespace and Landlock close that later.
+
 Source: prctl(2), seccomp(2), proc(5), getrlimit(2).
 """
 
@@ -94,6 +97,19 @@ def required(profile: str) -> frozenset[str]:
     if profile not in _REQUIRED:
         raise JailError(f"expected the profile to be one of {sorted(_REQUIRED)}, found {profile!r}")
     return _REQUIRED[profile]
+
+
+def protect_memory() -> None:
+    """Keep this process's memory from being dumped or traced by its user. Raises JailError.
+
+    For the custodian, which must keep its sockets and start programs. An exec resets it: call it at each
+    start.
+    """
+    detail = _set(_SET_DUMPABLE, 0) or _no_core() or _prove_not_dumpable() or _prove_no_core()
+    if detail:
+        raise JailError(
+            f"expected the custodian's memory closed to others, found {detail}: see `appliance doctor`"
+        )
 
 
 def apply(jail: Jail, *, parent: int | None = None) -> Applied:

@@ -1,0 +1,136 @@
+"""The host's facts, read from trees that show each failing case."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.isolation import Check, Severity, Status, checks, isolated
+
+HEADER = "Inter-|   Receive\n face |bytes\n"
+SWAPS = "Filename\t\t\tType\t\tSize\tUsed\tPriority\n"
+SOUND = {
+    "sys/class/net/lo/ifindex": "1\n",
+    "proc/self/net/dev": HEADER + "    lo: 0 0\n",
+    "proc/swaps": SWAPS,
+    "proc/meminfo": "MemTotal: 1 kB\nSwapTotal:             0 kB\n",
+    "proc/sys/kernel/core_pattern": "core\n",
+    "proc/sys/fs/suid_dumpable": "0\n",
+    "proc/sys/kernel/yama/ptrace_scope": "1\n",
+}
+
+
+def write_tree(root: Path, files: dict[str, str]) -> Path:
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    return root
+
+
+def by_id(root: Path) -> dict[str, Check]:
+    return {check.id: check for check in checks(root)}
+
+
+def test_a_sound_host_is_isolated(tmp_path):
+    found = checks(write_tree(tmp_path, SOUND))
+    assert {check.status for check in found} == {Status.OK}
+    assert isolated(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "failed", "found"),
+    [
+        ("sys/class/net/eth0/ifindex", "2\n", "network.interfaces", "eth0"),
+        ("proc/self/net/dev", HEADER + "  lo: 0\nwlan0: 0\n", "network.interfaces", "wlan0"),
+        ("proc/swaps", SWAPS + "/dev/sda2 partition 1 0 -2\n", "memory.swap", "in clear: /dev/sda2"),
+        ("proc/swaps", SWAPS + "/swapfile file 1 0 -2\n", "memory.swap", "in clear: /swapfile"),
+        ("proc/swaps", SWAPS + "/dev/zram0 partition 1 0 -2\n", "memory.swap", "in clear: /dev/zram0"),
+        (
+            "proc/sys/kernel/core_pattern",
+            "|/usr/lib/systemd/systemd-coredump %P\n",
+            "memory.core-pattern",
+            "|",
+        ),
+        ("proc/sys/fs/suid_dumpable", "2\n", "memory.suid-dumpable", "'2'"),
+        ("proc/sys/kernel/yama/ptrace_scope", "0\n", "memory.ptrace-scope", "'0'"),
+    ],
+)
+def test_each_danger_fails_its_check(tmp_path, path, text, failed, found):
+    root = write_tree(tmp_path, SOUND | {path: text})
+    results = by_id(root)
+    assert results[failed].status is Status.FAIL
+    assert found in results[failed].found
+    assert {name for name, check in results.items() if check.status is not Status.OK} == {failed}
+    assert isolated(checks(root)) is (results[failed].severity is Severity.ADVISED)
+
+
+@pytest.mark.parametrize(
+    ("missing", "unknown"),
+    [
+        ("proc/self/net/dev", "network.interfaces"),
+        ("proc/sys/kernel/core_pattern", "memory.core-pattern"),
+        ("proc/sys/fs/suid_dumpable", "memory.suid-dumpable"),
+    ],
+)
+def test_what_cannot_be_read_is_unknown_and_not_isolated(tmp_path, missing, unknown):
+    root = write_tree(tmp_path, SOUND)
+    (root / missing).unlink()
+    assert by_id(root)[unknown].status is Status.UNKNOWN
+    assert "cannot be read" in by_id(root)[unknown].found
+    assert not isolated(checks(root))
+
+
+def test_an_empty_tree_is_all_unknown_and_not_isolated(tmp_path):
+    assert {check.status for check in checks(tmp_path)} == {Status.UNKNOWN}
+    assert not isolated(checks(tmp_path))
+
+
+def test_no_checks_at_all_are_no_evidence():
+    assert not isolated(())
+
+
+@pytest.mark.parametrize(("total", "status"), [("0", Status.NA), ("4096", Status.UNKNOWN)])
+def test_a_missing_swap_table_counts_only_where_the_kernel_has_no_swap(tmp_path, total, status):
+    root = write_tree(tmp_path, SOUND | {"proc/meminfo": f"MemTotal: 1 kB\nSwapTotal: {total} kB\n"})
+    (root / "proc/swaps").unlink()
+    assert by_id(root)["memory.swap"].status is status
+    assert isolated(checks(root)) is (status is Status.NA)
+
+
+def test_encrypted_swap_and_memory_swap_are_no_danger(tmp_path):
+    areas = "/dev/dm-0 partition 1 0 -2\n/dev/zram0 partition 1 0 -2\n"
+    root = write_tree(
+        tmp_path,
+        SOUND
+        | {
+            "proc/swaps": SWAPS + areas,
+            "sys/block/dm-0/dm/uuid": "CRYPT-PLAIN-swap\n",
+            "sys/block/zram0/backing_dev": "none\n",
+        },
+    )
+    assert by_id(root)["memory.swap"].status is Status.OK
+
+
+def test_plain_device_mapper_swap_is_in_clear(tmp_path):
+    files = {"proc/swaps": SWAPS + "/dev/dm-0 partition 1 0 -2\n", "sys/block/dm-0/dm/uuid": "LVM-abc\n"}
+    assert by_id(write_tree(tmp_path, SOUND | files))["memory.swap"].status is Status.FAIL
+
+
+def test_a_kernel_without_yama_has_the_danger(tmp_path):
+    root = write_tree(tmp_path, {k: v for k, v in SOUND.items() if "yama" not in k})
+    assert by_id(root)["memory.ptrace-scope"].status is Status.FAIL
+
+
+def test_a_file_far_larger_than_any_such_file_is_unknown(tmp_path):
+    root = write_tree(tmp_path, SOUND | {"proc/sys/fs/suid_dumpable": "0" * 300_000})
+    assert by_id(root)["memory.suid-dumpable"].status is Status.UNKNOWN
+
+
+def test_every_check_says_how_to_mend_it_and_this_host_can_be_asked():
+    for check in checks():
+        assert check.title
+        assert check.expected
+        assert check.found
+        assert check.mend
+        assert check.evidence.startswith("/")
