@@ -99,6 +99,7 @@ class _OpenPart:
         self.left = size
         self._name = name
         self._output = output
+        self._open = True
         self._digest = hashlib.sha256(output.prefix)
         self._file_bytes = len(output.prefix)
         self._payload = PayloadWriter(self._put, output.key)
@@ -122,9 +123,11 @@ class _OpenPart:
         return PartFile(self._name, self._file_bytes, self._digest.hexdigest())
 
     def abandon(self) -> None:
-        """Close the file and overwrite the key."""
-        os.close(self._output.fd)
-        self._output.key[:] = bytes(len(self._output.key))
+        """Close the file and overwrite the key; once is enough."""
+        if self._open:
+            self._open = False
+            os.close(self._output.fd)
+            self._output.key[:] = bytes(len(self._output.key))
 
     def _put(self, data: memoryview) -> None:
         self._digest.update(data)

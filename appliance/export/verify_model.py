@@ -4,7 +4,7 @@ Guarantees to the auditor or recipient who gets a `Report`:
  1. the export key signed a list of files, in the one profile that is accepted     a forged or foreign list
  2. the folder holds exactly these files: regular, none missing, none besides       an added or hidden file
  3. each has the SHA-256 that was signed                                            a changed file
- 4. the lineage statement parses, and its subjects are the signed files beside it   another model's statement
+ 4. the lineage statement parses, and its subjects are the signed files beside it   a swapped one
  5. the log's key signed the tree head, of the log that the statement names         another appliance's log
  6. each receipt proves its entry, at the index and with the action stated, and
     the logged decisions to train and to export were allowed                        a denied export

@@ -1,0 +1,70 @@
+"""A medium cannot lead a reader anywhere but to regular files in its folder."""
+
+import errno
+import os
+
+import pytest
+
+from appliance.bundle.folder import MANIFEST, BundleFolder, no_room
+from appliance.errors import AlreadyExists, ContentRefused, Incomplete, MediumMissing, SpaceExhausted
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with BundleFolder.open(tmp_path) as opened:
+        yield opened
+
+
+def test_absent_medium_is_named(tmp_path):
+    with pytest.raises(MediumMissing, match="insert the medium"):
+        BundleFolder.open(tmp_path / "stick")
+    (tmp_path / "file").touch()
+    with pytest.raises(MediumMissing):
+        BundleFolder.open(tmp_path / "file")
+
+
+def test_links_pipes_and_folders_are_not_opened(folder, tmp_path):
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "sub").mkdir()
+    for name in ("link", "pipe", "sub"):
+        with pytest.raises(ContentRefused, match=f"{name}: expected a regular file"):
+            folder.open_file(name)
+
+
+def test_absent_file_is_incomplete(folder):
+    with pytest.raises(Incomplete, match=r"expected the file p0000\.age"):
+        folder.open_file("p0000.age")
+
+
+def test_small_file_is_bounded(folder, tmp_path):
+    (tmp_path / "readme.txt").write_bytes(b"12345")
+    assert folder.read_file("readme.txt", 5) == b"12345"
+    with pytest.raises(ContentRefused, match="at most 4 bytes"):
+        folder.read_file("readme.txt", 4)
+
+
+def test_nothing_is_overwritten(folder, tmp_path):
+    folder.write_file("a", b"1")
+    with pytest.raises(AlreadyExists):
+        folder.write_file("a", b"2")
+    with (
+        BundleFolder.create(folder.fd, "sub.bundle"),
+        pytest.raises(AlreadyExists, match=r"expected no sub\.bundle yet"),
+    ):
+        BundleFolder.create(folder.fd, "sub.bundle")
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
+def test_manifest_appears_whole(folder, tmp_path):
+    folder.publish_manifest(b"whole")
+    assert folder.names() == [MANIFEST]
+    assert (tmp_path / MANIFEST).read_bytes() == b"whole"
+
+
+def test_full_medium_says_so():
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        assert isinstance(no_room(OSError(code, "x"), "p0000.age"), SpaceExhausted)
+    other = OSError(errno.EIO, "x")
+    assert no_room(other, "p0000.age") is other
