@@ -103,11 +103,11 @@ class Connection:
         self._expect_within(None)
         self._loop.remove_reader(self._sock)
         self._loop.remove_writer(self._sock)
-        self._sock.close()
         for _, fds in self._waiting:
             close_fds(fds)
         close_fds(self._loose)
         self._waiting.clear()
+        self._sock.close()
         self._arrived.set()
         self._on_close()
 

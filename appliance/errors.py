@@ -195,5 +195,5 @@ class ProtocolError(ApplianceError):
 
 def by_code() -> dict[str, type[ApplianceError]]:
     """Map each stable code to its class, so that a client can raise what the daemon reported."""
-    classes = [ApplianceError, *ApplianceError.__subclasses__()]
+    classes: list[type[ApplianceError]] = [ApplianceError, *ApplianceError.__subclasses__()]
     return {cls.code: cls for cls in classes}

@@ -106,6 +106,11 @@ class Facts:
         """SHA-256 of the canonical form, hex."""
         return hashlib.sha256(self.canonical()).hexdigest()
 
+    @property
+    def bundle_name(self) -> str:
+        """Name of the key that signs outgoing bundles."""
+        return self.bundle_vkey.partition("+")[0]
+
     def person_of(self, uid: int) -> str | None:
         """Return the enrolled person of a uid, or None."""
         return self.people.get(str(uid))

@@ -19,10 +19,11 @@ travels as the read end of a pipe that holds exactly its bytes, so that it is ne
                                                          Finished / Failed
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from appliance.messages import kinds
+from appliance.strictjson import JSON
 
 TASKS = ("train", "sample", "ingest", "import", "export", "verify", "verify-export")
 PAYLOAD_KEY_BYTES = 32
@@ -35,7 +36,7 @@ class Begin:
     task: str
     job: str
     profile: str
-    numbers: Mapping[str, object]
+    numbers: Mapping[str, JSON]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class GiveInput:
     """One granted object: descriptors (payload, key pipe). `offset` is where the payload's nonce ends."""
 
     role: str
-    kind: str
+    object_kind: str
     offset: int
     length: int
 
@@ -116,7 +117,7 @@ class Jailed:
 class WantInput:
     """Asks for the newest object of this kind and name."""
 
-    kind: str
+    object_kind: str
     name: str
 
 
@@ -124,7 +125,7 @@ class WantInput:
 class WantOutput:
     """Asks for room for a new object."""
 
-    kind: str
+    object_kind: str
     name: str
 
 
@@ -183,6 +184,7 @@ class Checkpoint:
     weights: int
     optimizer: int
     flops: int
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +220,10 @@ class Failed:
     step: int
 
 
-_TO_WORKER = (Begin, GiveInput, GiveOutput, CopyPart, OpenPart, GiveFile, GivePart, Proceed, Stop, Refused)
-_TO_CUSTODIAN = (
+TO_WORKER = kinds(
+    Begin, GiveInput, GiveOutput, CopyPart, OpenPart, GiveFile, GivePart, Proceed, Stop, Refused
+)
+TO_CUSTODIAN = kinds(
     Jailed,
     WantInput,
     WantOutput,
@@ -234,6 +238,3 @@ _TO_CUSTODIAN = (
     Finished,
     Failed,
 )
-
-TO_WORKER: Mapping[str, type] = {cls.__name__: cls for cls in _TO_WORKER}
-TO_CUSTODIAN: Mapping[str, type] = {cls.__name__: cls for cls in _TO_CUSTODIAN}

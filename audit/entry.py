@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TypeAlias
 from audit.errors import Malformed
 from audit.tiles import MAX_ENTRY_BYTES
 
-JSON: TypeAlias = "bool | int | str | list[JSON] | tuple[JSON, ...] | Mapping[str, JSON] | None"
+JSON: TypeAlias = "bool | int | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 VERSION = 1
 _FIELDS = {"v", "seq", "time", "kind", "principal", "action", "resource", "context", "decision"}

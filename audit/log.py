@@ -230,6 +230,17 @@ class Log:
                     self._rotate()
                 self._published_bytes = self._wal.size
 
+    def check(self) -> None:
+        """Look whether the log could be appended to now; stops it and raises LogUnavailable where not.
+
+        The caller's timer calls this too, so that a log moved, replaced or write-protected is noticed while
+        nobody appends.
+        """
+        with self._mutex:
+            self._demand_alive()
+            with self._fatal():
+                self._wal.check()
+
     def close(self) -> None:
         """Publish, unless the log has stopped, and let another process open it; safe to repeat."""
         with self._mutex:

@@ -276,5 +276,5 @@ def _mapping(text: str) -> dict[str, Any]:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise IntegrityError(f"catalog: expected JSON, found {text[:80]!r}") from error

@@ -117,6 +117,8 @@ class Database:
             yield
         except sqlite3.IntegrityError as error:
             raise _constraint(error) from error
+        except UnicodeDecodeError as error:  # the driver raises it for damaged names
+            self._refuse_damaged(error.reason)
         except sqlite3.Error as error:
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:

@@ -30,6 +30,8 @@ from appliance.errors import (
     WrongSecret,
 )
 
+VAULT_SLOT = "vault"
+LOG_SLOT = "log"
 PASSPHRASE = "passphrase:"  # noqa: S105  a URI scheme
 FILE = "file:"
 _MAX_SIZE = 1024 * 1024

@@ -10,13 +10,12 @@ import os
 
 from appliance.custody.keyring import Keyring, parse_keyring
 from appliance.custody.release import Custody
-from appliance.custody.slot import open_slot
+from appliance.custody.slot import VAULT_SLOT, open_slot
 from appliance.errors import IntegrityError, WrongSecret
 from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
 from appliance.vault import Vault
 
-VAULT_SLOT = "vault"
 _MAX_SECRET = 1024
 
 

@@ -1,0 +1,188 @@
+"""Entry of the custodian: `python -I -m appliance.custodian HOME`.
+
+It opens and checks the appliance, binds the socket, starts the front, and serves until it is told to end. A
+front that dies is started again; jobs go on meanwhile. Every second the log is published and looked after: a
+log that cannot be written ends every job, since nothing may run that could not be recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from appliance.client import listen
+from appliance.custodian.child import Child
+from appliance.custodian.clients import Clients
+from appliance.custodian.core import Core
+from appliance.custodian.start import open_appliance
+from appliance.custodian.trains import Trains
+from appliance.custodian.verbs import Verbs
+from appliance.errors import ApplianceError
+from appliance.home import Home
+from appliance.sandbox import protect_memory
+from appliance.training.blas import blas_environment
+from audit.errors import AuditError
+from policy.errors import PolicyError
+
+TICK_S = 0.5
+FRONT_RESTART_S = 0.2
+REPLY_GRACE_S = 0.2
+
+
+class Daemon:
+    """The custodian's process: one appliance, one front, one loop."""
+
+    def __init__(self, home: Home, core: Core, lock: int) -> None:
+        self._home = home
+        self._core = core
+        self._lock = lock
+        self._environment = worker_environment()
+        self._trains = Trains(core, self._environment)
+        self._ending = asyncio.Event()
+        self._exec = False
+        self._front: Child | None = None
+        self._say = structlog.get_logger()
+        self._verbs = Verbs(
+            core, self._trains, self._environment, reseal=self._end_with_exec, end=self._ending.set
+        ).table()
+
+    async def run(self) -> None:
+        """Serve until the end; a seal ends in a fresh process with the same pid."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ending.set)
+        listener = listen(self._home.run)
+        self._core.gate.outcome(
+            "started",
+            "Custodian:custodian",
+            "start",
+            f"Appliance:{self._core.facts.origin}",
+            {"profile": self._core.facts.profile, "warnings": self._core.warnings(), "pid": os.getpid()},
+        )
+        fronts = loop.create_task(self._keep_front(listener))
+        ticks = loop.create_task(self._keep_time())
+        self._say.info("ready", pid=os.getpid())
+        await self._ending.wait()
+        await asyncio.sleep(REPLY_GRACE_S)  # the reply to the verb that ended us is on its way
+        ticks.cancel()
+        fronts.cancel()
+        await self._trains.end_all("shutdown")
+        if self._front is not None:
+            self._front.kill()
+        self._core.wipe()
+        listener.close()
+        self._close()
+        if self._exec:
+            os.set_inheritable(self._lock, True)
+            command = [sys.executable, "-I", "-m", "appliance.custodian", "--lock-fd", str(self._lock)]
+            os.execv(sys.executable, [*command, str(self._home.root)])  # noqa: S606  a fresh process is the wipe
+
+    async def _end_with_exec(self) -> None:
+        self._exec = True
+        self._ending.set()
+
+    def _close(self) -> None:
+        try:
+            if not self._exec:
+                self._core.gate.outcome(
+                    "ended",
+                    "Custodian:custodian",
+                    "end",
+                    f"Appliance:{self._core.facts.origin}",
+                    {"pid": os.getpid()},
+                )
+            self._core.log.close()
+        except AuditError as dead:
+            self._say.error("log-unavailable", reason=str(dead))
+        self._core.catalog.close()
+
+    async def _keep_front(self, listener: socket.socket) -> None:
+        """Start the front, and start it again whenever it ends."""
+        while True:
+            gone = asyncio.Event()
+            self._front = Child("appliance.front", (listener.fileno(),))
+            clients = Clients(self._front.channel, self._verbs, gone.set)
+            await clients.serve()
+            clients.drop_all()
+            self._front.kill()
+            await self._front.exited
+            self._front.channel.close()
+            self._say.warning("front-restarts", report=self._front.report.decode("utf-8", "replace")[-2000:])
+            await asyncio.sleep(FRONT_RESTART_S)
+
+    async def _keep_time(self) -> None:
+        """Publish and look after the log; end jobs that outlive their lease or the log."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                self._core.log.check()
+                self._core.log.publish()
+            except AuditError as dead:
+                if self._trains.running():
+                    self._say.error("log-unavailable", reason=str(dead))
+                    await self._trains.end_all(f"log-unavailable: {dead}")
+            for job in self._core.live.overdue_jobs():
+                await self._trains.end(job, "lease-ended")
+
+
+def worker_environment() -> Mapping[str, str]:
+    """Return the whole environment of a worker: no home, no path, no proxy, nothing of the operator's."""
+    cpuinfo = Path("/proc/cpuinfo")
+    threads = str(len(os.sched_getaffinity(0)))
+    return {
+        "LANG": "C.UTF-8",
+        "HOME": "/nonexistent",
+        "OMP_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        **blas_environment(cpuinfo.read_text("utf-8") if cpuinfo.exists() else ""),
+    }
+
+
+def configure_log() -> None:
+    """Write the daemon's own log as JSON lines to standard error; it names events, never contents."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a custodian; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="appliance.custodian", description="The custodian of one appliance."
+    )
+    parser.add_argument("home", type=Path)
+    parser.add_argument("--lock-fd", type=int, default=None, help="a lock that an earlier self already holds")
+    given = parser.parse_args(arguments)
+    configure_log()
+    protect_memory()
+    os.umask(0o027)
+    home = Home(given.home.absolute())
+    try:
+        opened = open_appliance(home, given.lock_fd)
+        asyncio.run(_serve(home, opened.core, opened.lock))
+    except (ApplianceError, AuditError, PolicyError) as refused:
+        sys.stderr.write(f"error: {refused}\n")
+        return int(refused.exit_code)
+    return 0
+
+
+async def _serve(home: Home, core: Core, lock: int) -> None:
+    await Daemon(home, core, lock).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

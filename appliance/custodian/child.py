@@ -1,0 +1,94 @@
+"""A child process of the custodian: started by exec, known by a pidfd, ended by SIGKILL.
+
+A child inherits the descriptors that are listed for it and no others, an environment that is listed, and an
+interpreter in isolated mode (`-I`: no user site, no current folder, no PYTHON* variables). Its standard
+output and error go to a bounded buffer that is sealed as a report and never shown: a worker's free text could
+carry weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+
+from appliance.messages import Channel
+
+MAX_REPORT_BYTES = 256 * 1024
+CHANNEL_FD = 3
+
+
+class Child:
+    """One running child and the channel to it."""
+
+    def __init__(
+        self, module: str, extra: Sequence[int] = (), environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start `python -I -m module` with its channel as descriptor 3 and `extra` from 4 upward."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        report_read, report_write = os.pipe()
+        null = os.open(os.devnull, os.O_RDWR)
+        wanted = [null, report_write, report_write, theirs.fileno(), *extra]
+        # A descriptor may stand where another is to go: lift them all clear of the target range first.
+        lifted = [_lift(descriptor, len(wanted)) for descriptor in wanted]
+        actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(lifted)]
+        try:
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", "-m", module],
+                dict(environment or {}),
+                file_actions=actions,
+            )
+        finally:
+            for descriptor in (*lifted, report_write, null):
+                os.close(descriptor)
+            theirs.close()
+        self.pidfd = os.pidfd_open(self.pid)
+        self.channel = Channel(ours)
+        self.report = bytearray()
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._report_fd = report_read
+        os.set_blocking(report_read, False)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(report_read, self._read_report)
+        loop.add_reader(self.pidfd, self._reap)
+
+    def kill(self) -> None:
+        """End the child now; harmless when it has ended already."""
+        if not self.exited.done():
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def _read_report(self) -> None:
+        try:
+            data = os.read(self._report_fd, 65536)
+        except BlockingIOError:
+            return
+        room = MAX_REPORT_BYTES - len(self.report)
+        self.report += data[:room]
+        if not data:
+            self._close_report()
+
+    def _close_report(self) -> None:
+        if self._report_fd >= 0:
+            asyncio.get_running_loop().remove_reader(self._report_fd)
+            os.close(self._report_fd)
+            self._report_fd = -1
+
+    def _reap(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.pidfd)
+        status = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
+        os.close(self.pidfd)
+        if self._report_fd >= 0:
+            self._read_report()
+        self._close_report()
+        if not self.exited.done():
+            self.exited.set_result(status.si_status if status is not None else -1)
+
+
+def _lift(descriptor: int, above: int) -> int:
+    return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, above)

@@ -1,0 +1,119 @@
+"""What the custodian knows and holds, shared by its verbs.
+
+Two states: sealed (no vault keys; the log goes on) and unsealed. `custody` raises SealedError in the first,
+so that no verb can forget to ask.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appliance.catalog import Catalog
+from appliance.custody.release import Custody
+from appliance.errors import SealedError
+from appliance.gate import Gate, World
+from appliance.grants import LiveGrants
+from appliance.home import Facts, Home
+from appliance.isolation import checks, isolated
+from appliance.vault import Vault
+from audit.errors import AuditError
+from audit.log import Log
+from policy.engine import Engine
+from policy.model import Entity
+
+ISOLATION_MAX_AGE_S = 1.0
+
+
+@dataclass(slots=True)
+class Core:
+    """One appliance at work."""
+
+    home: Home
+    facts: Facts
+    log: Log
+    engine: Engine
+    catalog: Catalog
+    vault: Vault
+    live: LiveGrants
+    gate: Gate = field(init=False)
+    _custody: Custody | None = None
+    _isolated: bool = False
+    _isolated_at: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.gate = Gate(
+            self.log, self.engine, self.catalog, self.live, world=self.world, monotonic=time.monotonic
+        )
+
+    @property
+    def sealed(self) -> bool:
+        """Say whether the vault's keys are absent."""
+        return self._custody is None
+
+    @property
+    def custody(self) -> Custody:
+        """The keys; raises SealedError while sealed."""
+        if self._custody is None:
+            raise SealedError("the vault is sealed: open it with `appliance unseal`")
+        return self._custody
+
+    @custody.setter
+    def custody(self, opened: Custody) -> None:
+        self._custody = opened
+        self.log.commit_secret = opened.keyring.entry_secret
+
+    @property
+    def log_alive(self) -> bool:
+        """Say whether the log can still be appended to; where not, nothing is released."""
+        try:
+            self.log.check()
+        except AuditError:
+            return False
+        return True
+
+    def warnings(self) -> list[str]:
+        """Say in plain words what weakens this appliance, for people and for the log."""
+        said = []
+        if self.facts.profile == "development":
+            said.append(
+                "development profile: this host may be on a network, and what it exports is not isolated work"
+            )
+        if self.facts.custody == "file:":
+            said.append("vault keys lie in a file on this disk (file: custody): for demonstrations only")
+        if self.facts.log_custody == "file:":
+            said.append("the log key lies in a file on this disk: who copies it can sign another log")
+        return said
+
+    def wipe(self) -> None:
+        """Overwrite the vault's keys and every live grant."""
+        self.log.commit_secret = None
+        if self._custody is not None:
+            self._custody.wipe()
+            self._custody = None
+
+    def world(self) -> World:
+        """Return the facts of this moment; the host is looked at again after a second."""
+        now = time.monotonic()
+        if now - self._isolated_at > ISOLATION_MAX_AGE_S:
+            self._isolated = isolated(checks(Path("/")))
+            self._isolated_at = now
+        return World(self.facts.profile, self._isolated, self.sealed)
+
+    def person(self, uid: int) -> Entity:
+        """Return the principal of a uid; one that nobody enrolled has no role, so the rules refuse it."""
+        name = self.facts.person_of(uid)
+        if name is None:
+            return Entity("Person", f"uid-{uid}", {"roles": (), "uid": uid})
+        return Entity("Person", name, {"roles": self.facts.roles.get(name, ()), "uid": uid})
+
+    def appliance(self) -> Entity:
+        """Return the appliance as a resource."""
+        return Entity("Appliance", self.facts.origin, {})
+
+
+def job_entity(job: str, owner: str, purpose: str, objects: Iterable[str]) -> Entity:
+    """Return a job as a principal: it may use the objects that its decisions named, and no others."""
+    return Entity("Job", job, {"owner": owner, "purpose": purpose, "objects": sorted(objects)})

@@ -1,0 +1,307 @@
+"""Export of a model: approved by two officers, packed in a jail, signed here, checked by a second reader.
+
+In this order: request and approvals verified anew → decision → first pass (hashes) → lineage and model
+signature → second pass into encrypted parts → each part read back from the medium → a fresh worker takes the
+whole bundle apart as its recipient would → manifest, written last → log. Until the manifest is there the
+folder is no bundle, and an error removes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from appliance.age import parse_recipient
+from appliance.bundle.create import Plan, label_for, plan, seal_folder
+from appliance.bundle.folder import BundleFolder
+from appliance.bundle.inner import InnerMember
+from appliance.bundle.manifest import Label, Manifest, PartFile, complete, encode_manifest, part_name
+from appliance.bundle.names import media_type_of
+from appliance.bundle.parts import reread_part
+from appliance.bundle.signer import SignerKey
+from appliance.catalog import Object
+from appliance.custodian.approvals import Approved, approved_request
+from appliance.custodian.core import Core
+from appliance.custodian.files import give_bytes
+from appliance.custodian.jobs import Run, new_job_id
+from appliance.custodian.lineages import lineage_files
+from appliance.custodian.tasks import config_of
+from appliance.custodian.workers import Worker, key_pipe
+from appliance.custody.release import Output
+from appliance.errors import IntegrityError, ProtocolError, SpaceExhausted
+from appliance.export.signing import SIGNATURE_NAME, sign_model
+from appliance.gate import Allowed
+from appliance.worklink import Finished, GivePart, MemberHashed, OpenPart, PartDone
+from audit.entry import JSON
+from policy.model import Entity
+
+CHANNEL = "export"
+MODEL = "model/"
+FILES_FROM_WORKER = ("model/config.json", "model/model.safetensors", "model/tokenizer.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client asks for: a model, an age recipient, the approved request, and whose files to leave."""
+
+    model: str
+    recipient: str
+    request: str
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far an export is."""
+
+    stage: str
+    part: int
+    parts: int
+    bundle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part being written: its file, its key once more for the second reader, and where its chunks begin."""
+
+    fd: int
+    key: bytearray
+    offset: int
+
+
+async def export(
+    core: Core, environment: Mapping[str, str], person: Entity, wanted: Wanted, folder_fd: int
+) -> AsyncGenerator[Stage, None]:
+    """Write one export bundle beneath a folder, telling each stage; takes ownership of the descriptor."""
+    try:
+        core.custody  # noqa: B018  raises SealedError before anything is asked
+        approved = approved_request(core, wanted.request, wanted.model, wanted.recipient)
+        decided, job = _decide(core, person, approved, wanted)
+        named = (approved.weights.id, config_of(core, approved.weights).id)
+        run = Run(core, job, person.id, "export", named)
+        run.keep(decided.committed)
+        exporting = _Export(core, environment, run, approved, wanted, decided)
+        async for stage in exporting.write(folder_fd):
+            yield stage
+    finally:
+        os.close(folder_fd)
+
+
+def _decide(core: Core, person: Entity, approved: Approved, wanted: Wanted) -> tuple[Allowed, str]:
+    job = new_job_id("export")
+    people = sorted({approval.person for approval in approved.approvals} - {approved.request.requester})
+    context: dict[str, JSON] = {
+        "signed": True,
+        "approvals": len(people),
+        "approvers": people,
+        "request": approved.request.id,
+        "requester": approved.request.requester,
+        "recipient": wanted.recipient,
+    }
+    return core.gate.request(person, "export", approved.weights, context, job=job), job
+
+
+class _Export:
+    """One export on its way."""
+
+    def __init__(
+        self,
+        core: Core,
+        environment: Mapping[str, str],
+        run: Run,
+        approved: Approved,
+        wanted: Wanted,
+        decided: Allowed,
+    ) -> None:
+        self._core = core
+        self._environment = environment
+        self._run = run
+        self._approved = approved
+        self._wanted = wanted
+        self._decided = decided
+        self._signer = SignerKey.from_seed(core.facts.bundle_name, core.custody.keyring.bundle_seed)
+        self._parts: list[_Part] = []
+
+    async def write(self, parent: int) -> AsyncGenerator[Stage, None]:
+        """Carry out the stages; on any error the new folder is removed."""
+        worker = await Worker.start(
+            "export", self._run.job, self._core.facts.profile, environment=self._environment
+        )
+        label = self._label()
+        try:
+            yield Stage("hashing", 0, 0)
+            planned = await self._prepare(worker, label)
+            self._check_space(parent, planned)
+            with BundleFolder.create(parent, label.folder_name) as folder:
+                try:
+                    async for stage in self._fill(worker, folder, planned):
+                        yield stage
+                except BaseException:
+                    folder.remove_files()
+                    os.rmdir(label.folder_name, dir_fd=parent)
+                    raise
+            os.fsync(parent)
+        finally:
+            worker.kill()
+            await worker.ended()
+            self._core.live.revoke_job(self._run.job)
+            for part in self._parts:
+                os.close(part.fd)
+                part.key[:] = bytes(len(part.key))
+        yield Stage("done", len(planned.part_sizes), len(planned.part_sizes), label.folder_name)
+
+    def _label(self) -> Label:
+        core = self._core
+        last = core.catalog.last_bundle(CHANNEL, "self")
+        return label_for(
+            kind="weights",
+            direction="out",
+            recipient=self._wanted.recipient,
+            signers=[self._signer.vkey],
+            channel=CHANNEL,
+            seq=(last.seq if last else 0) + 1,
+            prev=last.digest if last else "",
+            now=datetime.now(UTC),
+            entropy=os.urandom,
+            tree_head=core.log.tree_head().decode("utf-8"),
+            policy_decision=str(self._decided.grant.index),
+        )
+
+    async def _prepare(self, worker: Worker, label: Label) -> Plan:
+        """First pass: have the sealed files hashed, sign what they are, and plan the parts."""
+        weights = self._approved.weights
+        self._run.give(worker, "weights", weights)
+        self._run.give(worker, "config", config_of(self._core, weights))
+        worker.proceed()
+        found = [await worker.expect(MemberHashed) for _ in FILES_FROM_WORKER]
+        if tuple(sorted(member.name for member in found)) != FILES_FROM_WORKER:
+            raise ProtocolError("an exporting worker hashed other files than a model's")
+        digests = {member.name.removeprefix(MODEL): member.sha256 for member in found}
+        made = lineage_files(self._core, self._approved, self._decided, digests)
+        signed = {**digests, **{name: hashlib.sha256(data).hexdigest() for name, data in made.items()}}
+        key = self._core.custody.keyring.export_key()
+        made[SIGNATURE_NAME] = sign_model("model", signed, key)
+        self._core.gate.outcome(
+            "model-signed",
+            f"Job:{self._run.job}",
+            "export",
+            f"Object:{weights.id}",
+            {
+                "request": self._approved.request.id,
+                "signature_sha256": hashlib.sha256(made[SIGNATURE_NAME]).hexdigest(),
+            },
+        )
+        for name, data in made.items():
+            give_bytes(worker, f"{MODEL}{name}", data)
+        give_bytes(worker, "label", json.dumps(dataclasses.asdict(label)).encode("ascii"))
+        worker.proceed()
+        members = [InnerMember(each.name, each.media_type, each.size_bytes, each.sha256) for each in found]
+        for name, data in made.items():
+            full = f"{MODEL}{name}"
+            members.append(
+                InnerMember(full, media_type_of(full), len(data), hashlib.sha256(data).hexdigest())
+            )
+        return plan(label, members)
+
+    def _check_space(self, parent: int, planned: Plan) -> None:
+        found = os.fstatvfs(parent)
+        free, wanted = found.f_bavail * found.f_frsize, sum(planned.part_sizes) + (1 << 20)
+        if free < wanted:
+            raise SpaceExhausted(
+                f"expected {wanted} bytes free on the medium, found {free}: take a larger one"
+            )
+
+    async def _fill(self, worker: Worker, folder: BundleFolder, planned: Plan) -> AsyncGenerator[Stage, None]:
+        """Second pass, read-back, second reader, manifest."""
+        count = len(planned.part_sizes)
+        self._use_request()
+        for index in range(count):
+            yield Stage("writing", index + 1, count)
+            self._give_part(worker, folder, index)
+            done = await worker.expect(PartDone)
+            if done.index != index:
+                raise ProtocolError(f"an exporting worker finished part {done.index}, expected {index}")
+        await worker.expect(Finished)
+        files: list[PartFile] = []
+        for index, part in enumerate(self._parts):
+            yield Stage("verifying", index + 1, count)
+            size, digest = await asyncio.to_thread(reread_part, part.fd)
+            files.append(PartFile(part_name(index), size, digest))
+        await self._read_as_recipient(planned, files)
+        manifest = seal_folder(folder, planned.label, files, [self._signer])
+        self._hand_over(folder)
+        self._record(manifest)
+
+    def _use_request(self) -> None:
+        """From here on bytes leave: the request counts as used, in the log and then in the catalog."""
+        request = self._approved.request
+        self._core.gate.outcome(
+            "request-used",
+            f"Person:{self._run.owner}",
+            "export",
+            f"Request:{request.id}",
+            {"request": request.id, "decision": self._decided.grant.index, "job": self._run.job},
+        )
+        self._core.catalog.use_request(request.id)
+
+    def _give_part(self, worker: Worker, folder: BundleFolder, index: int) -> None:
+        output: Output = self._core.custody.mint_for([parse_recipient(self._wanted.recipient)])
+        front = output.header + output.nonce
+        fd = folder.create_file(part_name(index))
+        self._parts.append(_Part(fd, bytearray(output.key), len(front)))
+        os.write(fd, front)
+        worker.send(GivePart(index), (os.dup(fd), key_pipe(output.key)))
+
+    async def _read_as_recipient(self, planned: Plan, files: Sequence[PartFile]) -> None:
+        """Have a fresh worker take the parts apart; what it finds must be what was planned and signed."""
+        manifest = complete(planned.label, tuple(files), b"")
+        worker = await Worker.start(
+            "verify-export", self._run.job, self._core.facts.profile, environment=self._environment
+        )
+        try:
+            give_bytes(worker, "manifest", encode_manifest(manifest))
+            for index, part in enumerate(self._parts):
+                message = OpenPart(index, part.offset, files[index].size - part.offset)
+                worker.send(message, (os.dup(part.fd), key_pipe(bytearray(part.key))))
+            worker.proceed()
+            for expected in planned.inner.members:
+                found = await worker.expect(MemberHashed)
+                if InnerMember(found.name, found.media_type, found.size_bytes, found.sha256) != expected:
+                    raise IntegrityError(
+                        f"{expected.name}: a second reader found other content; the export was removed"
+                    )
+            await worker.expect(Finished)
+        finally:
+            worker.kill()
+            await worker.ended()
+
+    def _hand_over(self, folder: BundleFolder) -> None:
+        """Leave the files to whoever asked, where the custodian may: as root it would keep them otherwise."""
+        if os.geteuid() == 0 and self._wanted.uid != 0:
+            for name in folder.names():
+                os.chown(name, self._wanted.uid, -1, dir_fd=folder.fd, follow_symlinks=False)
+            os.chown(folder.fd, self._wanted.uid, -1)
+
+    def _record(self, manifest: Manifest) -> None:
+        weights: Object = self._approved.weights
+        context: dict[str, JSON] = {
+            "object": weights.id,
+            "request": self._approved.request.id,
+            "bundle": manifest.bundle_id,
+            "bundle_seq": manifest.seq,
+            "manifest_sha256": manifest.digest,
+            "bytes": manifest.total_bytes,
+            "job": self._run.job,
+        }
+        self._run.keep(
+            self._core.gate.outcome(
+                "bundle-exported", f"Person:{self._run.owner}", "export", f"Object:{weights.id}", context
+            )
+        )
+        self._core.catalog.set_last_bundle(CHANNEL, "self", manifest.seq, manifest.digest)

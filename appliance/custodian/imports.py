@@ -1,0 +1,194 @@
+"""Import of a bundle: judged by its signature before anything in it is parsed.
+
+In this order: limits → signatures → target and replay → free space → each part copied once off the medium
+while it is hashed → decision on the key → decrypt and take apart in a jail → a second reader → publish →
+replay state → log. An error at any step leaves the vault as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.age import NONCE_SIZE, read_header
+from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
+from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, BundleFolder
+from appliance.bundle.manifest import Manifest, encode_manifest, target_of
+from appliance.bundle.verify import (
+    MAX_SSH_SIGNATURE_BYTES,
+    Last,
+    check_replay,
+    verify_files,
+    verify_manifest,
+    verify_part,
+    verify_ssh_signature,
+)
+from appliance.catalog import Object
+from appliance.custodian.core import Core, job_entity
+from appliance.custodian.files import give_bytes
+from appliance.custodian.jobs import Run, new_job_id
+from appliance.custodian.outputs import Outputs
+from appliance.custodian.workers import Worker, key_pipe
+from appliance.errors import ProtocolError, SpaceExhausted
+from appliance.gate import Thing
+from appliance.worklink import (
+    CopyPart,
+    Finished,
+    OpenPart,
+    PartCopied,
+    PartDone,
+    Sealed,
+    WantOutput,
+)
+from audit.entry import JSON
+from audit.note import VerifierKey
+from policy.model import Entity
+
+MADE_BY_IMPORT = ("corpus", "config", "weights")
+SPACE_FACTOR = 2.2  # quarantine and vault hold the same bytes for a moment, plus the catalog and the log
+ROLE = "researcher"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What came in."""
+
+    manifest: Manifest
+    objects: tuple[Object, ...]
+
+
+async def import_bundle(
+    core: Core, environment: Mapping[str, str], person: Entity, folder_fd: int
+) -> Imported:
+    """Import one bundle; takes ownership of the directory descriptor."""
+    with BundleFolder(folder_fd) as folder:
+        core.custody  # noqa: B018  raises SealedError before the medium is read
+        manifest = _judge(core, folder)
+        _check_space(core.home.quarantine, manifest)
+        job = new_job_id("import")
+        bundle = _entity(manifest)
+        decided = core.gate.request(person, "import", Thing(bundle), job=job)
+        run = Run(core, job, person.id, "import")
+        run.keep(decided.committed)
+        quarantine = core.home.quarantine / job
+        quarantine.mkdir(parents=True, mode=0o700)
+        outputs = Outputs(core, job, MADE_BY_IMPORT, environment)
+        worker = await Worker.start("import", job, core.facts.profile, environment=environment)
+        try:
+            give_bytes(worker, "manifest", encode_manifest(manifest))
+            await _copy(worker, folder, quarantine, manifest)
+            tokens = await _open(run, worker, quarantine, bundle, manifest, outputs)
+            rows = await outputs.publish(tokens, ())
+        finally:
+            worker.kill()
+            await worker.ended()
+            outputs.discard()
+            core.live.revoke_job(job)
+            shutil.rmtree(quarantine, ignore_errors=True)
+        _record(core, run, manifest, rows)
+        return Imported(manifest, tuple(rows))
+
+
+def _judge(core: Core, folder: BundleFolder) -> Manifest:
+    """Return the manifest of a bundle that is signed, for us, whole by its file list, and not a replay."""
+    trusted = [VerifierKey.parse(text) for text in core.facts.trust]
+    envelope = folder.read_file(MANIFEST, MAX_ENVELOPE_BYTES)
+    manifest = verify_manifest(envelope, trusted, quorum=1, target=target_of(core.facts.transfer_recipient))
+    check_replay(_last(core, manifest.channel), manifest)
+    ssh_signature = folder.read_file(SSH_SIGNATURE, MAX_SSH_SIGNATURE_BYTES)
+    verify_ssh_signature(ssh_signature, envelope, manifest, trusted)
+    verify_files(folder, manifest)
+    return manifest
+
+
+def _last(core: Core, channel: str) -> Last | None:
+    row = core.catalog.last_bundle(channel, ROLE)
+    return None if row is None else Last(row.seq, row.digest, row.published)
+
+
+def _entity(manifest: Manifest) -> Entity:
+    attrs = {"kind": manifest.kind, "direction": "import", "signer": ",".join(manifest.signers)}
+    return Entity("Bundle", manifest.bundle_id, attrs)
+
+
+def _check_space(where: Path, manifest: Manifest) -> None:
+    wanted = int(manifest.total_bytes * SPACE_FACTOR)
+    free = shutil.disk_usage(where).free
+    if free < wanted:
+        raise SpaceExhausted(
+            f"expected {wanted} bytes free to import {manifest.folder_name}, found {free}; free some"
+        )
+
+
+async def _copy(worker: Worker, folder: BundleFolder, quarantine: Path, manifest: Manifest) -> None:
+    """Copy every part and compare it with the manifest; the medium is not read again."""
+    for index, part in enumerate(manifest.parts):
+        medium = folder.open_file(part.name)
+        target = os.open(quarantine / part.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        worker.send(CopyPart(index, part.size), (medium, target))
+        copied = await worker.expect(PartCopied)
+        verify_part(manifest, index, copied.size_bytes, copied.sha256)
+    worker.proceed()
+
+
+async def _open(
+    run: Run, worker: Worker, quarantine: Path, bundle: Entity, manifest: Manifest, outputs: Outputs
+) -> list[int]:
+    """Have all parts' keys released under one decision and the contents sealed; return the tokens."""
+    core = run.core
+    principal = job_entity(run.job, run.owner, "import", (manifest.bundle_id,))
+    allowed = core.gate.request(principal, "open", Thing(bundle), job=run.job)
+    run.keep(allowed.committed)
+    fronts = [_read_front(quarantine / part.name) for part in manifest.parts]
+    keys = core.custody.unwrap_parts(allowed.grant, fronts)
+    tokens: list[int] = []
+    for index, part in enumerate(manifest.parts):
+        offset = len(fronts[index][0]) + NONCE_SIZE
+        descriptor = os.open(quarantine / part.name, os.O_RDONLY | os.O_NOFOLLOW)
+        worker.send(OpenPart(index, offset, part.size - offset), (descriptor, key_pipe(keys[index])))
+        while not isinstance(message := await worker.receive(), PartDone):
+            _take(worker, outputs, message, tokens)
+    while not isinstance(message := await worker.receive(), Finished):
+        _take(worker, outputs, message, tokens)
+    return tokens
+
+
+def _take(worker: Worker, outputs: Outputs, message: object, tokens: list[int]) -> None:
+    if isinstance(message, WantOutput):
+        outputs.open(worker, message)
+    elif isinstance(message, Sealed):
+        outputs.sealed(message)
+        tokens.append(message.token)
+    else:
+        raise ProtocolError(f"an importing worker said {type(message).__name__}")
+
+
+def _read_front(path: Path) -> tuple[bytes, bytes]:
+    """Return (header, nonce) of a quarantined part; the custodian reads no further."""
+    with path.open("rb") as source:
+        size = read_header(source).size
+        source.seek(0)
+        return source.read(size), source.read(NONCE_SIZE)
+
+
+def _record(core: Core, run: Run, manifest: Manifest, rows: Sequence[Object]) -> None:
+    """Log the import, then move the replay state: a crash in between is repaired from the log."""
+    context: dict[str, JSON] = {
+        "bundle": manifest.bundle_id,
+        "kind": manifest.kind,
+        "channel": manifest.channel,
+        "bundle_seq": manifest.seq,
+        "manifest_sha256": manifest.digest,
+        "signers": list(manifest.signers),
+        "objects": [row.id for row in rows],
+        "job": run.job,
+    }
+    run.keep(
+        core.gate.outcome(
+            "bundle-imported", f"Person:{run.owner}", "import", f"Bundle:{manifest.bundle_id}", context
+        )
+    )
+    core.catalog.set_last_bundle(manifest.channel, ROLE, manifest.seq, manifest.digest)

@@ -1,0 +1,185 @@
+"""New objects: keys made here, bytes sealed by a worker, checked by another, then published.
+
+The custodian chooses the file key, the nonce and the recipients, so a worker cannot seal to a stranger; a
+fresh worker opens and parses what was written, so a worker cannot leave plaintext or garbage. What a crash
+leaves, step by step:
+
+1. the log says that an output was opened (nothing is handed out before),
+2. the payload grows under `vault/.incoming/` (a restart removes it),
+3. a fresh worker has read all of it; the folder is renamed into the vault (a restart finds an orphan),
+4. the creation entry is durable: from here the object exists,
+5. the catalog has its row (a restart adds it from the entry).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.catalog import Object
+from appliance.custodian.core import Core
+from appliance.custodian.workers import Worker, checked_name
+from appliance.errors import ContentRefused, IntegrityError, ProtocolError
+from appliance.gate import CREATED, StagedObject
+from appliance.worklink import GiveOutput, Sealed, Verified, WantOutput
+from audit.entry import parse_entry
+from policy.model import Entity
+
+KINDS = frozenset({"weights", "config", "corpus", "tokenizer", "optimizer", "report"})
+MAX_OUTPUTS = 4096
+
+
+@dataclass(slots=True)
+class Staged:
+    """An output on its way into the vault."""
+
+    id: str
+    kind: str
+    name: str
+    sealed_bytes: int = -1
+
+
+class Outputs:
+    """The outputs of one job."""
+
+    def __init__(self, core: Core, job: str, allowed: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._core = core
+        self._job = job
+        self._allowed = frozenset(allowed) & KINDS
+        self._environment = environment
+        self._staged: dict[int, Staged] = {}
+        self._tokens = 0
+
+    def open(self, worker: Worker, want: WantOutput) -> None:
+        """Make a key for a new object, log it, and give the worker that key and one descriptor."""
+        if want.object_kind not in self._allowed or self._tokens >= MAX_OUTPUTS:
+            raise ProtocolError(f"the task may not make {want.object_kind[:20]!r} objects here")
+        name = checked_name(want.name)
+        output = self._core.custody.mint()
+        self._core.gate.outcome(
+            "output-opened",
+            f"Job:{self._job}",
+            "create",
+            f"Object:{output.object_id}",
+            {"kind": want.object_kind, "name": name},
+        )
+        descriptor = self._core.vault.stage(output.object_id, output.header, output.nonce)
+        self._tokens += 1
+        self._staged[self._tokens] = Staged(output.object_id, want.object_kind, name)
+        worker.give_output(GiveOutput(self._tokens), descriptor, output.key)
+
+    def sealed(self, message: Sealed) -> None:
+        """Note that a worker closed an output."""
+        self._of(message.token).sealed_bytes = message.size_bytes
+
+    async def publish(
+        self, tokens: Sequence[int], parents: Sequence[Object], secret: Mapping[str, int] | None = None
+    ) -> list[Object]:
+        """Have a fresh worker read the outputs, then publish, log and catalogue them, in this order.
+
+        `secret` figures about them are committed to in their entries.
+        """
+        staged = [self._of(token) for token in tokens]
+        found = await self._verify(staged)
+        rows = [self._publish(item, found[item.id], parents, secret or {}) for item in staged]
+        for token in tokens:
+            del self._staged[token]
+        return rows
+
+    def discard(self) -> None:
+        """Drop what was staged and not published."""
+        for item in self._staged.values():
+            self._core.vault.discard(item.id)
+        self._staged.clear()
+
+    def _of(self, token: int) -> Staged:
+        if token not in self._staged:
+            raise ProtocolError(f"a worker spoke of output {token}, which it does not have")
+        return self._staged[token]
+
+    async def _verify(self, staged: Sequence[Staged]) -> dict[str, Verified]:
+        worker = await Worker.start(
+            "verify", self._job, self._core.facts.profile, environment=self._environment
+        )
+        try:
+            for item in staged:
+                self._give(worker, item)
+            worker.proceed()
+            found: dict[str, Verified] = {}
+            for item in staged:
+                verified = await worker.expect(Verified)
+                if verified.role != item.id or verified.size_bytes != item.sealed_bytes:
+                    message = (
+                        f"{item.kind} {item.name}: its maker sealed {item.sealed_bytes} bytes, "
+                        f"a fresh reader found {verified.size_bytes}; it was dropped"
+                    )
+                    raise IntegrityError(message)
+                found[item.id] = verified
+            return found
+        finally:
+            worker.kill()
+            await worker.ended()
+
+    def _give(self, worker: Worker, item: Staged) -> None:
+        if item.sealed_bytes < 0:
+            raise ProtocolError(f"{item.kind} {item.name} was named complete before it was sealed")
+        resource = StagedObject(item.id, item.kind, item.name, self._job)
+        allowed = self._core.gate.request(
+            Entity("Custodian", "custodian", {}), "verify", resource, job=self._job
+        )
+        key = self._core.custody.unwrap(allowed.grant).key
+        payload = self._core.vault.open_staged(item.id)
+        worker.give_input(item.id, item.kind, payload, key)
+
+    def _publish(
+        self, item: Staged, verified: Verified, parents: Sequence[Object], secret: Mapping[str, int]
+    ) -> Object:
+        compartments = sorted({label for parent in parents for label in parent.compartments})
+        core = self._core
+        core.vault.publish(item.id)
+        version = 1 + max(
+            (row.version for row in core.catalog.list(item.kind) if row.name == item.name), default=0
+        )
+        committed = core.gate.outcome(
+            CREATED,
+            f"Job:{self._job}",
+            "create",
+            f"Object:{item.id}",
+            {
+                "object": item.id,
+                "kind": item.kind,
+                "name": item.name,
+                "version": version,
+                "size": verified.size_bytes,
+                "payload_sha256": verified.payload_sha256,
+                "compartments": compartments,
+                "parents": [parent.id for parent in parents],
+                "job": self._job,
+            },
+            secret={"plaintext_sha256": verified.plaintext_sha256, **secret},
+        )
+        row = row_of(committed.entry, committed.index)
+        core.catalog.add(row)
+        return row
+
+
+def row_of(entry: bytes, index: int) -> Object:
+    """Return the catalog row that a creation entry states; raises ContentRefused for any other entry."""
+    parsed = parse_entry(entry)
+    said: Mapping[str, Any] = parsed.context  # written by `_publish`; the row checks each value
+    if parsed.kind != CREATED:
+        raise ContentRefused(f"log entry {index} is {parsed.kind}, expected {CREATED}")
+    return Object(
+        id=said["object"],
+        kind=said["kind"],
+        name=said["name"],
+        version=said["version"],
+        compartments=tuple(said["compartments"]),
+        size=said["size"],
+        sha256=said["payload_sha256"],
+        parents=tuple(said["parents"]),
+        log_index=index,
+        created=parsed.time,
+        job=said["job"],
+    )

@@ -1,0 +1,133 @@
+"""From a folder to a checked appliance: every cache is compared with the log before anything is served.
+
+Order: the home's lock → public facts → the log's own slot → the log (with the recovery that a crash would
+need) → facts, rules and officers against the genesis entry → the vault's leftovers → the catalog against the
+log's creation entries → jobs that a crash cut off.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from appliance.catalog import Catalog
+from appliance.custodian.core import Core
+from appliance.custodian.outputs import row_of
+from appliance.custody.slot import LOG_SLOT, open_slot
+from appliance.errors import Busy, IntegrityError, UnknownObject
+from appliance.gate import CREATED
+from appliance.grants import LiveGrants
+from appliance.home import Facts, Home, read_facts
+from appliance.vault import Vault
+from audit.entry import JSON, parse_entry
+from audit.log import Log
+from audit.note import NoteSigner
+from policy.engine import Engine
+
+GENESIS = "genesis"
+CHANGED = "differs from what the log's genesis entry names"
+_SEEN = "log_seen"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A checked appliance and the descriptor of its lock."""
+
+    core: Core
+    lock: int
+
+
+def take_lock(home: Home, inherited: int | None) -> int:
+    """Hold the home for this process; raises Busy while another daemon has it, UnknownObject if none."""
+    if inherited is not None:
+        return inherited
+    try:
+        descriptor = os.open(home.run / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except FileNotFoundError as missing:
+        raise UnknownObject(f"no appliance in {home.root}: make one with `appliance init`") from missing
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as held:
+        os.close(descriptor)
+        raise Busy(f"another daemon runs in {home.root}: end it with `appliance shutdown`") from held
+    return descriptor
+
+
+def open_appliance(home: Home, inherited_lock: int | None = None) -> Opened:
+    """Open and check everything; raises the error of the first thing that is wrong."""
+    lock = take_lock(home, inherited_lock)
+    facts = read_facts(home)
+    seed = open_slot(home.keys, LOG_SLOT, None)
+    try:
+        log = Log.open(home.log, NoteSigner(facts.origin, seed), time.time)
+    finally:
+        seed[:] = bytes(len(seed))
+    _check_genesis(home, facts, log)
+    engine = _load_policy(home, facts)
+    vault = Vault(home.vault)
+    vault.create()
+    leftovers = vault.recover()
+    catalog = Catalog(home.catalog)
+    core = Core(home, facts, log, engine, catalog, vault, LiveGrants(time.monotonic))
+    added = catch_up(core)
+    cut_off = end_cut_off_jobs(core)
+    say = structlog.get_logger()
+    say.info("opened", home=str(home.root), leftovers=len(leftovers), recatalogued=added, cut_off=cut_off)
+    return Opened(core, lock)
+
+
+def _check_genesis(home: Home, facts: Facts, log: Log) -> None:
+    if log.size == 0:
+        raise IntegrityError(f"{home.log} has no genesis entry: `appliance init` was cut off, run it anew")
+    genesis = parse_entry(log.entry(0))
+    if genesis.kind != GENESIS or genesis.context.get("facts_sha256") != facts.digest:
+        raise IntegrityError(f"{home.facts} {CHANGED}: restore it from a copy or from that entry")
+    officers = home.officers.read_bytes() if home.officers.exists() else b""
+    if hashlib.sha256(officers).hexdigest() != facts.officers_sha256:
+        raise IntegrityError(f"{home.officers} {CHANGED}: restore it, or it is not known who may approve")
+
+
+def _load_policy(home: Home, facts: Facts) -> Engine:
+    rules = {path.name: path.read_text("utf-8") for path in sorted(home.policy.glob("*.cedar"))}
+    engine = Engine(rules, (home.policy / "schema.cedarschema").read_text("utf-8"))
+    if engine.digest != facts.policy_set:
+        raise IntegrityError(f"the rule set in {home.policy} {CHANGED}: restore its files")
+    return engine
+
+
+def catch_up(core: Core) -> int:
+    """Add the rows of creation entries that a crash kept from the catalog; return how many."""
+    added = 0
+    seen = int(core.catalog.meta(_SEEN) or 0)
+    for index in range(seen, core.log.size):
+        entry = core.log.entry(index)
+        if parse_entry(entry).kind == CREATED:
+            row = row_of(entry, index)
+            if row.id not in {known.id for known in core.catalog.list(row.kind)}:
+                core.catalog.add(row)
+                added += 1
+    core.catalog.set_meta(_SEEN, str(core.log.size))
+    return added
+
+
+def end_cut_off_jobs(core: Core) -> int:
+    """Mark and log jobs that were running when an earlier process ended; their checkpoints stand."""
+    count = 0
+    for row in core.catalog.jobs():
+        if row.state in ("queued", "running"):
+            context: dict[str, JSON] = {
+                "job": row.id,
+                "state": "failed",
+                "step": row.step,
+                "reason": "custodian-ended",
+            }
+            core.gate.outcome("job-ended", "Custodian:custodian", "train", f"JobRecord:{row.id}", context)
+            reason = f"the daemon ended: continue with `appliance train --resume {row.id}`"
+            core.catalog.set_job(row.id, state="failed", reason=reason)
+            count += 1
+    return count

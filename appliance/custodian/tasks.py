@@ -1,0 +1,117 @@
+"""Short tasks: seal a config that came as a file, and stream a sample.
+
+Each is one worker under one decision, and leaves nothing behind when its caller hangs up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+
+from appliance.catalog import Object
+from appliance.custodian.core import Core
+from appliance.custodian.jobs import Run, new_job_id
+from appliance.custodian.outputs import Outputs
+from appliance.custodian.workers import Worker, checked_name
+from appliance.errors import ProtocolError, UnknownObject, UsageError
+from appliance.gate import NamedObject, Thing
+from appliance.messages import close_fds
+from appliance.worklink import Finished, GiveFile, Sealed, Text, WantOutput
+from policy.model import Entity
+
+MAX_CONFIG_BYTES = 64 * 1024
+MAX_PROMPT_CHARACTERS = 4096
+MAX_SAMPLE_BYTES = 65536
+
+
+async def seal_config(
+    core: Core, environment: Mapping[str, str], person: Entity, name: str, descriptor: int, size_bytes: int
+) -> Object:
+    """Seal a TOML config from a file descriptor; a jailed worker parses it first.
+
+    Allowed in the development profile only: whoever wrote the file has seen what is in it. Takes ownership of
+    the descriptor.
+    """
+    job = new_job_id("ingest")
+    try:
+        checked_name(name)
+        if not 0 < size_bytes <= MAX_CONFIG_BYTES:
+            raise UsageError(f"expected a config of 1 to {MAX_CONFIG_BYTES} bytes, found {size_bytes}")
+        attrs = {"kind": "config", "name": name, "state": "staged", "compartments": ()}
+        core.custody  # noqa: B018  raises SealedError before anything is asked
+        entity = Entity("Object", f"config/{name}", attrs)
+        core.gate.request(person, "create", Thing(entity), {"source": "path"}, job=job)
+        worker = await Worker.start("ingest", job, core.facts.profile, {"name": name}, environment)
+    except BaseException:
+        close_fds([descriptor])
+        raise
+    outputs = Outputs(core, job, ("config",), environment)
+    try:
+        worker.send(GiveFile(f"{name}.toml", size_bytes), (descriptor,))
+        worker.proceed()
+        outputs.open(worker, await worker.expect(WantOutput))
+        sealed = await worker.expect(Sealed)
+        outputs.sealed(sealed)
+        return (await outputs.publish([sealed.token], ()))[0]
+    finally:
+        outputs.discard()
+        worker.kill()
+        await worker.ended()
+
+
+async def sample(
+    core: Core,
+    environment: Mapping[str, str],
+    person: Entity,
+    model: str,
+    numbers: Mapping[str, int | float | str],
+) -> AsyncGenerator[str, None]:
+    """Yield a continuation piece by piece; `numbers` are prompt, length, temperature, top_k and seed."""
+    core.custody  # noqa: B018  raises SealedError before anything is asked
+    if (
+        len(str(numbers["prompt"])) > MAX_PROMPT_CHARACTERS
+        or not 0 < int(numbers["length"]) <= MAX_SAMPLE_BYTES
+    ):
+        limits = (
+            f"expected a prompt of at most {MAX_PROMPT_CHARACTERS} characters "
+            f"and 1 to {MAX_SAMPLE_BYTES} bytes to add"
+        )
+        raise UsageError(limits)
+    job = new_job_id("sample")
+    weights = core.gate.request(person, "sample", NamedObject("weights", model), job=job).object
+    assert weights is not None  # noqa: S101  a permitted object was resolved
+    config = config_of(core, weights)
+    run = Run(core, job, person.id, "sample", (weights.id, config.id))
+    worker = await Worker.start("sample", job, core.facts.profile, dict(numbers), environment)
+    try:
+        run.give(worker, "weights", weights)
+        run.give(worker, "config", config)
+        worker.proceed()
+        length = 0
+        while True:
+            message = await worker.receive()
+            if isinstance(message, Finished):
+                break
+            if not isinstance(message, Text):
+                raise ProtocolError(f"a sampling worker said {type(message).__name__}")
+            length += len(message.text)
+            yield message.text
+        core.gate.outcome(
+            "job-ended",
+            "Custodian:custodian",
+            "sample",
+            f"JobRecord:{job}",
+            {"job": job, "characters": length},
+        )
+    finally:
+        worker.kill()
+        await worker.ended()
+        core.live.revoke_job(job)
+
+
+def config_of(core: Core, weights: Object) -> Object:
+    """Return the config that weights were trained with; raises UnknownObject where there is none."""
+    for parent in weights.parents:
+        row = core.catalog.get(parent)
+        if row.kind == "config":
+            return row
+    raise UnknownObject(f"weights {weights.name} name no config among their parents: see `appliance objects`")

@@ -1,0 +1,260 @@
+"""Training: from a decision, through granted inputs and verified checkpoints, to a last word in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from appliance.catalog import Job, Object
+from appliance.custodian.core import Core
+from appliance.custodian.jobs import Run, new_job_id
+from appliance.custodian.outputs import Outputs
+from appliance.custodian.workers import Worker, checked_name
+from appliance.errors import ApplianceError, Busy, ProtocolError, UnknownObject
+from appliance.gate import NamedObject
+from appliance.worklink import (
+    Checkpoint,
+    Finished,
+    Progress,
+    Refused,
+    Sealed,
+    Stop,
+    WantInput,
+    WantOutput,
+)
+from audit.entry import JSON
+from audit.errors import AuditError
+from policy.errors import PolicyError
+from policy.model import Entity
+
+MADE_BY_TRAINING = ("weights", "optimizer")
+_EXPECTED = (ApplianceError, AuditError, PolicyError)
+
+
+@dataclass(slots=True)
+class Training:
+    """A training job at work."""
+
+    run: Run
+    row: Job
+    task: asyncio.Task[None] | None = None
+    worker: Worker | None = None
+    stopping: bool = False
+
+
+class Trains:
+    """Starts, resumes and stops training jobs; one at a time, since one machine trains one model well."""
+
+    def __init__(self, core: Core, environment: Mapping[str, str]) -> None:
+        self._core = core
+        self._environment = environment
+        self._jobs: dict[str, Training] = {}
+        self._say = structlog.get_logger()
+
+    def running(self) -> list[str]:
+        """Return the ids of jobs at work."""
+        return [job for job, training in self._jobs.items() if training.task and not training.task.done()]
+
+    def find(self, job: str) -> Training | None:
+        """Return a job of this custodian's lifetime."""
+        return self._jobs.get(job)
+
+    def start(self, person: Entity, config: Object | NamedObject, name: str) -> str:
+        """Decide on, record and start a new job; return its id."""
+        self._only_one()
+        job = new_job_id("train")
+        allowed = self._core.gate.request(person, "train", config, job=job)
+        found = allowed.object
+        assert found is not None  # noqa: S101  a permitted object was resolved
+        run = Run(self._core, job, person.id, "train", (found.id,))
+        run.keep(allowed.committed)
+        row = self._core.catalog.add_job(
+            id=job,
+            name=checked_name(name or found.name),
+            owner=person.id,
+            config=found.id,
+            log_index=allowed.committed.index,
+        )
+        return self._launch(Training(run, row))
+
+    def resume(self, person: Entity, job: str) -> str:
+        """Decide on and continue a job from its last checkpoint; raises UnknownObject or Busy."""
+        self._only_one()
+        row = self._core.catalog.job(job)
+        config = self._core.catalog.get(row.config)
+        named = [config.id]
+        if row.checkpoints:
+            named += [row.checkpoints[-1].weights, row.checkpoints[-1].optimizer]
+        allowed = self._core.gate.request(person, "train", config, job=job, named=named)
+        run = Run(self._core, job, person.id, "train", named)
+        run.keep(allowed.committed)
+        return self._launch(Training(run, replace(row, owner=person.id)))
+
+    def stop(self, job: str) -> None:
+        """Ask a job to end at its next safe point."""
+        training = self._jobs.get(job)
+        if training is None or training.task is None or training.task.done():
+            raise UnknownObject(f"no job {job} is running: see `appliance jobs`")
+        training.stopping = True
+        if training.worker is not None:
+            training.worker.send(Stop())
+
+    async def end(self, job: str, reason: str) -> None:
+        """Kill a job's worker now and wait for the job's last word; harmless when it has ended."""
+        training = self._jobs.get(job)
+        if training is not None and training.task is not None and not training.task.done():
+            if training.worker is not None:
+                training.worker.kill()
+            training.task.cancel(reason)
+            await asyncio.wait([training.task])
+
+    async def end_all(self, reason: str) -> None:
+        """End every job that is at work."""
+        for job in self.running():
+            await self.end(job, reason)
+
+    def _only_one(self) -> None:
+        self._core.custody  # noqa: B018  sealed is said before busy
+        running = self.running()
+        if running:
+            raise Busy(
+                f"job {running[0]} is running: wait for it, or end it with `appliance stop {running[0]}`"
+            )
+
+    def _launch(self, training: Training) -> str:
+        job = training.row.id
+        self._jobs[job] = training
+        training.task = asyncio.get_running_loop().create_task(self._carry_out(training))
+        return job
+
+    async def _carry_out(self, training: Training) -> None:
+        """Run one job to its end, whatever the end is; nothing staged or alive is left behind."""
+        core, row = self._core, training.row
+        outputs = Outputs(core, row.id, MADE_BY_TRAINING, self._environment)
+        state, reason = "failed", "internal"
+        try:
+            core.catalog.set_job(row.id, state="running")
+            finished = await self._work(training, outputs)
+            state, reason = ("stopped" if finished.stopped else "done"), ""
+        except asyncio.CancelledError as cancelled:
+            reason = str(cancelled.args[0]) if cancelled.args else "ended"
+        except _EXPECTED as failed:
+            reason = f"{getattr(failed, 'code', 'internal')}: {failed}"
+        except Exception:  # noqa: BLE001  a fault in one job must not end the custodian; it is said and logged
+            self._say.exception("job-failed", job=row.id)
+        finally:
+            await self._settle(training, outputs, state, reason)
+
+    async def _settle(self, training: Training, outputs: Outputs, state: str, reason: str) -> None:
+        core, run, row = self._core, training.run, training.row
+        if training.worker is not None:
+            training.worker.kill()
+            await training.worker.ended()
+        outputs.discard()
+        core.live.revoke_job(row.id)
+        code = reason.partition(":")[0]
+        step = core.catalog.job(row.id).step
+        core.catalog.set_job(row.id, state=state, reason=reason)
+        try:
+            context: dict[str, JSON] = {"job": row.id, "state": state, "step": step, "reason": code}
+            run.keep(
+                core.gate.outcome("job-ended", "Custodian:custodian", "train", f"JobRecord:{row.id}", context)
+            )
+        except AuditError as dead:
+            self._say.error("log-unavailable", job=row.id, reason=str(dead))
+        steps = core.catalog.job(row.id).steps
+        run.tell(state, step, steps, **({"reason": reason} if reason else {}))
+
+    async def _work(self, training: Training, outputs: Outputs) -> Finished:
+        core, run, row = self._core, training.run, training.row
+        resume = row.checkpoints[-1] if row.checkpoints else None
+        numbers = {"name": row.name}
+        worker = await Worker.start("train", row.id, core.facts.profile, numbers, self._environment)
+        training.worker = worker
+        assert worker.jail is not None  # noqa: S101  a started worker has reported its jail
+        jail: dict[str, JSON] = {
+            "job": row.id,
+            "took": list(worker.jail.took),
+            "missing": list(worker.jail.missing),
+        }
+        run.keep(core.gate.outcome("jail", "Custodian:custodian", "train", f"JobRecord:{row.id}", jail))
+        run.give(worker, "config", core.catalog.get(row.config))
+        if resume is not None:
+            run.give(worker, "weights", core.catalog.get(resume.weights))
+            run.give(worker, "optimizer", core.catalog.get(resume.optimizer))
+        worker.proceed()
+        run.tell("started", row.step, row.steps)
+        if training.stopping:
+            worker.send(Stop())
+        try:
+            async with asyncio.TaskGroup() as publishing:
+                return await self._listen(training, worker, outputs, publishing)
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _listen(
+        self, training: Training, worker: Worker, outputs: Outputs, publishing: asyncio.TaskGroup
+    ) -> Finished:
+        """Answer the worker until it is finished; a checkpoint that cannot be published ends the job."""
+        in_order = asyncio.Lock()
+        while True:
+            message = await worker.receive()
+            if isinstance(message, WantInput):
+                self._give_named(training.run, worker, message)
+            elif isinstance(message, WantOutput):
+                outputs.open(worker, message)
+            elif isinstance(message, Sealed):
+                outputs.sealed(message)
+            elif isinstance(message, Progress):
+                self._progress(training.run, training.row, message)
+            elif isinstance(message, Checkpoint):
+                publishing.create_task(self._checkpoint(training, outputs, message, in_order))
+            elif isinstance(message, Finished):
+                return message
+            else:
+                raise ProtocolError(f"a training worker said {type(message).__name__}")
+
+    def _give_named(self, run: Run, worker: Worker, want: WantInput) -> None:
+        """Grant the corpus that the config names; the worker learns only a refusal's code."""
+        if want.object_kind != "corpus":
+            raise ProtocolError(f"a training worker asked for a {want.object_kind[:20]!r}")
+        try:
+            corpus = run.find("corpus", checked_name(want.name))
+            run.name(corpus, by=run.used[0])
+            run.give(worker, "corpus", corpus)
+        except ApplianceError as refused:
+            worker.send(Refused(refused.code))
+            raise
+
+    def _progress(self, run: Run, row: Job, message: Progress) -> None:
+        figures = {
+            "loss": _figure(message.loss, 4),
+            "bits_per_byte": _figure(message.bits_per_byte, 4),
+            "learning_rate": _figure(message.learning_rate, 7),
+            "tokens_per_s": _figure(message.tokens_per_s, 0),
+        }
+        self._core.catalog.set_job(row.id, steps=message.steps)
+        run.tell(
+            "evaluated" if message.bits_per_byte >= 0 else "progress", message.step, message.steps, **figures
+        )
+
+    async def _checkpoint(
+        self, training: Training, outputs: Outputs, message: Checkpoint, in_order: asyncio.Lock
+    ) -> None:
+        """Verify and publish a checkpoint's two objects while training goes on."""
+        core, run, job = self._core, training.run, training.row.id
+        async with in_order:
+            secret = {"steps": message.step, "flops": message.flops, "seed": message.seed}
+            weights, optimizer = await outputs.publish([message.weights, message.optimizer], run.used, secret)
+            core.catalog.add_checkpoint(job, message.step, weights.id, optimizer.id)
+        for made in (weights, optimizer):
+            run.keep(core.gate.receipt_of(made.log_index))
+        run.tell("checkpoint", message.step, core.catalog.job(job).steps, object=weights.id)
+
+
+def _figure(value: float, digits: int) -> float | None:
+    """Round what a worker says: fewer digits leave less room to hide anything in."""
+    return None if value < 0 else round(value, digits)

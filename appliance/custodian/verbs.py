@@ -1,0 +1,346 @@
+"""Every method of the socket's interface, one function each: decide, then act.
+
+A verb that changes or starts something goes through the gate itself; what a job then needs is asked for by
+the job. Nothing here holds a key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+from appliance import __version__
+from appliance.catalog import Job, Object
+from appliance.custodian import approvals, exports, imports, tasks
+from appliance.custodian.clients import Answer, Caller, Handler
+from appliance.custodian.core import Core
+from appliance.custodian.trains import Trains
+from appliance.custody.unsealing import open_custody, read_secret
+from appliance.errors import SealedError, UnknownObject, UsageError
+from appliance.gate import NamedObject, Thing
+from appliance.strictjson import JSON
+from audit.errors import AuditError
+from policy.model import Entity
+
+
+class Verbs:
+    """The verbs of one custodian."""
+
+    def __init__(
+        self,
+        core: Core,
+        trains: Trains,
+        environment: Mapping[str, str],
+        *,
+        reseal: Callable[[], Awaitable[None]],
+        end: Callable[[], None],
+    ) -> None:
+        self._core = core
+        self._trains = trains
+        self._environment = environment
+        self._reseal = reseal
+        self._end = end
+        self._unsealing = asyncio.Lock()
+
+    def table(self) -> Mapping[str, Handler]:
+        """Return the methods by their name on the wire."""
+        return {
+            "Status": self.status,
+            "Unseal": self.unseal,
+            "Seal": self.seal,
+            "Shutdown": self.shutdown,
+            "ImportBundle": self.import_bundle,
+            "Train": self.train,
+            "ListJobs": self.list_jobs,
+            "ListObjects": self.list_objects,
+            "Watch": self.watch,
+            "Stop": self.stop,
+            "Sample": self.sample,
+            "Request": self.request,
+            "Approve": self.approve,
+            "Export": self.export,
+            "RecoverIdentity": self.recover_identity,
+            "TreeHead": self.tree_head,
+            "Receipt": self.receipt,
+        }
+
+    async def status(self, caller: Caller) -> Answer:
+        """Say how the appliance is; answers even when the log is dead, so that an operator learns why."""
+        core = self._core
+        with contextlib.suppress(AuditError):
+            self._decide(caller, "status")
+        world = core.world()
+        return {
+            "version": __version__,
+            "origin": core.facts.origin,
+            "profile": core.facts.profile,
+            "isolated": world.isolated,
+            "sealed": core.sealed,
+            "custody": core.facts.custody,
+            "log_custody": core.facts.log_custody,
+            "log_size": core.log.size,
+            "log_alive": core.log_alive,
+            "objects": len(core.catalog.list()),
+            "jobs_running": self._trains.running(),
+            "warnings": core.warnings(),
+            "pid": os.getpid(),
+        }
+
+    async def unseal(self, caller: Caller) -> Answer:
+        """Open the vault's slot with the secret on the caller's pipe."""
+        core = self._core
+        secret = read_secret(caller.descriptor("secret_fd")) if "secret_fd" in caller.parameters else None
+        async with self._unsealing:
+            self._decide(caller, "unseal")
+            if not core.sealed:
+                return {}
+            person = core.person(caller.uid)
+            try:
+                opened = await asyncio.to_thread(
+                    open_custody, core.home, core.facts, core.vault, core.live, secret
+                )
+            except Exception as refused:
+                core.gate.outcome(
+                    "unseal-failed",
+                    f"Person:{person.id}",
+                    "unseal",
+                    f"Appliance:{core.facts.origin}",
+                    {"reason": getattr(refused, "code", "internal")},
+                )
+                raise
+            core.gate.outcome(
+                "unsealed",
+                f"Person:{person.id}",
+                "unseal",
+                f"Appliance:{core.facts.origin}",
+                {"custody": core.facts.custody, "reason": caller.text("reason")},
+            )
+            core.custody = opened
+        return {}
+
+    async def seal(self, caller: Caller) -> Answer:
+        """End every worker, wipe the keys, and replace this process by a fresh one."""
+        self._decide(caller, "seal")
+        await self._trains.end_all("sealed")
+        self._core.wipe()
+        person = self._core.person(caller.uid)
+        self._core.gate.outcome(
+            "sealed",
+            f"Person:{person.id}",
+            "seal",
+            f"Appliance:{self._core.facts.origin}",
+            {"reason": caller.text("reason")},
+        )
+        await self._reseal()
+        return {}
+
+    async def shutdown(self, caller: Caller) -> Answer:
+        """End the appliance after a last entry; works with a dead log too, since it releases nothing."""
+        with contextlib.suppress(AuditError):
+            self._decide(caller, "stop")
+        await self._trains.end_all("shutdown")
+        self._end()
+        return {}
+
+    async def import_bundle(self, caller: Caller) -> Answer:
+        """Import the bundle in the caller's folder."""
+        person = self._core.person(caller.uid)
+        folder = os.dup(caller.descriptor("folder_fd"))
+        imported = await imports.import_bundle(self._core, self._environment, person, folder)
+        return {
+            "bundle": imported.manifest.bundle_id,
+            "channel": imported.manifest.channel,
+            "seq": imported.manifest.seq,
+            "objects": [object_json(row) for row in imported.objects],
+        }
+
+    async def train(self, caller: Caller) -> Answer:
+        """Start a job from a sealed config or a file, or resume one."""
+        person = self._core.person(caller.uid)
+        given = [
+            name for name in ("config", "source_fd", "resume") if caller.parameters.get(name) is not None
+        ]
+        if len(given) != 1:
+            raise UsageError(
+                f"expected one of a config's name, a file and a job to resume, found {len(given)}"
+            )
+        if given == ["resume"]:
+            return {"job": self._trains.resume(person, caller.text("resume"))}
+        if given == ["config"]:
+            named = NamedObject("config", caller.text("config"))
+            return {"job": self._trains.start(person, named, caller.text("name"))}
+        source = os.dup(caller.descriptor("source_fd"))
+        size = os.fstat(source).st_size
+        name = caller.text("source_name") or "config"
+        config = await tasks.seal_config(self._core, self._environment, person, name, source, size)
+        return {"job": self._trains.start(person, config, caller.text("name"))}
+
+    async def list_jobs(self, caller: Caller) -> AsyncGenerator[Answer, None]:
+        """Yield every job, oldest first."""
+        self._decide(caller, "status")
+        for row in self._core.catalog.jobs():
+            yield {"job": job_json(row)}
+
+    async def list_objects(self, caller: Caller) -> AsyncGenerator[Answer, None]:
+        """Yield every object's catalog row; contents need another right."""
+        self._decide(caller, "status")
+        for row in self._core.catalog.list(caller.text("kind") or None):
+            yield {"object": object_json(row)}
+
+    async def watch(self, caller: Caller) -> AsyncGenerator[Answer, None]:
+        """Yield a job's events after `after` as they come; of an earlier start's job, its last state."""
+        job = caller.text("job")
+        self._decide(caller, "status")
+        training = self._trains.find(job)
+        if training is not None:
+            async for event in training.run.follow(caller.number("after")):
+                yield {"event": event_json(event)}
+            return
+        row = self._core.catalog.job(job)
+        last: dict[str, JSON] = {
+            "seq": 1,
+            "kind": row.state,
+            "step": row.step,
+            "steps": row.steps,
+            "elapsed_s": 0.0,
+            "reason": row.reason,
+        }
+        yield {"event": event_json(last)}
+
+    async def stop(self, caller: Caller) -> Answer:
+        """Ask a running job to end with a checkpoint."""
+        job = caller.text("job")
+        row = self._core.catalog.job(job)
+        record = Entity("JobRecord", job, {"owner": row.owner, "purpose": "train"})
+        self._core.gate.request(self._core.person(caller.uid), "stop", Thing(record), job=job)
+        self._trains.stop(job)
+        return {"state": "stopping"}
+
+    async def sample(self, caller: Caller) -> AsyncGenerator[Answer, None]:
+        """Yield a model's continuation of a prompt."""
+        numbers: dict[str, int | float | str] = {
+            "prompt": caller.text("prompt"),
+            "length": caller.number("length"),
+            "temperature": caller.real("temperature"),
+            "top_k": caller.number("top_k"),
+            "seed": caller.number("seed"),
+        }
+        person = self._core.person(caller.uid)
+        async with contextlib.aclosing(
+            tasks.sample(self._core, self._environment, person, caller.text("model"), numbers)
+        ) as pieces:
+            async for text in pieces:
+                yield {"text": text}
+
+    async def request(self, caller: Caller) -> Answer:
+        """Make the document that officers sign."""
+        person = self._core.person(caller.uid)
+        made = approvals.make_request(
+            self._core,
+            person,
+            action=caller.text("action"),
+            model=caller.text("model"),
+            recipient=caller.text("recipient"),
+            reason=caller.text("reason"),
+            valid_hours=caller.number("valid_hours"),
+        )
+        return {"id": made.id, "document": made.document}
+
+    async def approve(self, caller: Caller) -> Answer:
+        """Take one officer's signature; whoever carries it here need not be that officer."""
+        taken = approvals.take_approval(self._core, caller.text("document"), caller.text("signature"))
+        return {"person": taken.person, "approvals": taken.approvals, "needed": approvals.NEEDED}
+
+    async def export(self, caller: Caller) -> AsyncGenerator[Answer, None]:
+        """Write a signed, encrypted bundle into the caller's folder."""
+        person = self._core.person(caller.uid)
+        folder = os.dup(caller.descriptor("folder_fd"))
+        wanted = exports.Wanted(
+            caller.text("model"), caller.text("recipient"), caller.text("request"), caller.uid
+        )
+        async with contextlib.aclosing(
+            exports.export(self._core, self._environment, person, wanted, folder)
+        ) as stages:
+            async for stage in stages:
+                yield {
+                    "stage": stage.stage,
+                    "part": stage.part,
+                    "parts": stage.parts,
+                    "bundle": stage.bundle or None,
+                }
+
+    async def recover_identity(self, caller: Caller) -> Answer:
+        """Write the vault identity to the caller's pipe, after the same secret that unseals."""
+        core = self._core
+        secret = read_secret(caller.descriptor("secret_fd")) if "secret_fd" in caller.parameters else None
+        if core.sealed:
+            raise SealedError("the vault is sealed: open it with `appliance unseal` first")
+        self._decide(caller, "configure", {"setting": "recover-identity"})
+        again = await asyncio.to_thread(open_custody, core.home, core.facts, core.vault, core.live, secret)
+        try:
+            again.reveal_identity(caller.descriptor("secret_out_fd"))
+        finally:
+            again.wipe()
+        return {}
+
+    async def tree_head(self, caller: Caller) -> Answer:
+        """Return the newest signed tree head."""
+        self._decide(caller, "status")
+        return {"note": self._core.log.tree_head().decode("utf-8")}
+
+    async def receipt(self, caller: Caller) -> Answer:
+        """Return one entry and its receipt."""
+        self._decide(caller, "status")
+        index = caller.number("index")
+        if not 0 <= index < self._core.log.size:
+            raise UnknownObject(f"expected an entry of 0 to {self._core.log.size - 1}, found {index}")
+        found = self._core.gate.receipt_of(index)
+        return {
+            "proof": base64.b64encode(found.receipt).decode("ascii"),
+            "entry": base64.b64encode(found.entry).decode("ascii"),
+        }
+
+    def _decide(self, caller: Caller, action: str, context: Mapping[str, str] | None = None) -> None:
+        person = self._core.person(caller.uid)
+        self._core.gate.request(person, action, Thing(self._core.appliance()), context)
+
+
+def object_json(row: Object) -> dict[str, JSON]:
+    """Return a catalog row as the interface's type Object."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "name": row.name,
+        "version": row.version,
+        "size_bytes": row.size,
+        "sha256": row.sha256,
+        "parents": list(row.parents),
+        "job": row.job,
+        "log_index": row.log_index,
+        "created": row.created,
+    }
+
+
+def job_json(row: Job) -> dict[str, JSON]:
+    """Return a job's row as the interface's type Job."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "state": row.state,
+        "owner": row.owner,
+        "config": row.config,
+        "step": row.step,
+        "steps": row.steps,
+        "created": row.created,
+        "reason": row.reason,
+        "results": [checkpoint.weights for checkpoint in row.checkpoints],
+    }
+
+
+def event_json(event: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return an event as the interface's type Event, absent figures as null."""
+    optional = ("loss", "bits_per_byte", "learning_rate", "tokens_per_s", "object", "reason")
+    return {**dict.fromkeys(optional), **event}

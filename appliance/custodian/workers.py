@@ -1,0 +1,143 @@
+"""One worker as the custodian sees it: a child that is given single objects and says numbers.
+
+Keys go to the worker on pipes of their own, never in messages. What a worker says is bounded and patterned
+here before anything else looks at it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+from appliance.custodian.child import Child
+from appliance.errors import ApplianceError, JailError, JobFailed, ProtocolError, by_code
+from appliance.messages import close_fds
+from appliance.sandbox import required
+from appliance.strictjson import JSON
+from appliance.worklink import TO_CUSTODIAN, Begin, Failed, GiveInput, GiveOutput, Jailed, Proceed
+
+START_TIMEOUT_S = 60.0
+NONCE_BYTES = 16
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_M = TypeVar("_M")
+
+
+def checked_name(name: str) -> str:
+    """Return an object name; raises ProtocolError unless it is 1 to 64 of a-z 0-9 . _ - (first: a-z 0-9)."""
+    if not _NAME.fullmatch(name):
+        raise ProtocolError(f"expected a name of a-z, 0-9, '.', '_', '-', found {name[:70]!r}")
+    return name
+
+
+class Worker:
+    """A jailed process with one task."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.jail: Jailed | None = None
+
+    @classmethod
+    async def start(
+        cls,
+        task: str,
+        job: str,
+        profile: str,
+        numbers: Mapping[str, JSON] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> Worker:
+        """Start a worker and wait until its jail is proved; raises JailError or JobFailed."""
+        worker = cls(Child("appliance.worker", environment=environment))
+        try:
+            worker.send(Begin(task, job, profile, dict(numbers or {})))
+            async with asyncio.timeout(START_TIMEOUT_S):
+                worker.jail = await worker.expect(Jailed)
+            lacking = set(required(profile)) - set(worker.jail.took)
+            if lacking:
+                message = f"the worker's jail lacks {', '.join(sorted(lacking))}: see `appliance doctor`"
+                raise JailError(message)
+        except TimeoutError as slow:
+            worker.kill()
+            raise JobFailed(f"a worker did not report its jail within {START_TIMEOUT_S:.0f} s") from slow
+        except BaseException:
+            worker.kill()
+            raise
+        return worker
+
+    def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
+        """Send a message and close its descriptors; raises JobFailed when the worker is gone."""
+        try:
+            self.child.channel.send(message, descriptors)
+        except OSError as gone:
+            raise JobFailed("the worker ended before it took its next message") from gone
+        finally:
+            close_fds(descriptors)
+
+    def give_input(self, role: str, kind: str, payload: int, key: bytearray) -> None:
+        """Hand over one vault object, whose chunks follow a nonce; overwrites `key`."""
+        length = os.fstat(payload).st_size - NONCE_BYTES
+        self.send(GiveInput(role, kind, NONCE_BYTES, length), (payload, key_pipe(key)))
+
+    def give_output(self, message: GiveOutput, descriptor: int, key: bytearray) -> None:
+        """Hand over room for one new object; overwrites `key`."""
+        self.send(message, (descriptor, key_pipe(key)))
+
+    def proceed(self) -> None:
+        """Tell the worker that this phase's inputs are complete."""
+        self.send(Proceed())
+
+    async def receive(self) -> object:
+        """Return the worker's next message; raises the error it failed with, JobFailed when it died."""
+        try:
+            message, descriptors = await self.child.channel.receive_async(TO_CUSTODIAN)
+        except (EOFError, OSError) as gone:
+            raise JobFailed("the worker died; what it had checkpointed stands") from gone
+        if descriptors:
+            close_fds(descriptors)
+            raise ProtocolError("a worker sent descriptors")
+        if isinstance(message, Failed):
+            raise _failure(message)
+        return message
+
+    async def expect(self, kind: type[_M]) -> _M:
+        """Return the next message, which must be of `kind`."""
+        message = await self.receive()
+        if not isinstance(message, kind):
+            raise ProtocolError(f"expected {kind.__name__} from a worker, found {type(message).__name__}")
+        return message
+
+    def kill(self) -> None:
+        """End the worker now."""
+        self.child.kill()
+
+    async def ended(self) -> int:
+        """Wait until the process is gone and return its exit status."""
+        return await asyncio.shield(self.child.exited)
+
+
+def key_pipe(key: bytearray) -> int:
+    """Return the read end of a pipe that holds `key` and nothing more; overwrites `key`."""
+    read_end, write_end = os.pipe()
+    try:
+        os.write(write_end, key)
+    finally:
+        os.close(write_end)
+        key[:] = bytes(len(key))
+    return read_end
+
+
+_FAILURES = {
+    "content": "content outside what the parsers allow",
+    "no-space": "the disk is full: nothing half-written stays, free space and resume",
+    "integrity": "a sealed object did not open as it was sealed",
+    "usage": "the task does not fit what it was given",
+    "job-failed": "the run gave up (a loss that is not finite, or a state that cannot go on)",
+}
+
+
+def _failure(message: Failed) -> ApplianceError:
+    error = by_code().get(message.code, JobFailed)
+    what = _FAILURES.get(message.code, "the worker gave up")
+    return error(f"{what}, at step {message.step}")

@@ -1,0 +1,251 @@
+"""The reference monitor: no receipt, no key.
+
+`Gate.request` is the only way to a `Grant`, and a `Grant` the only way to an object key. In order:
+
+1. the resource is resolved; what is unknown, or differs from the log entry that created it, is denied,
+2. the rules are asked; whatever is not a plain permit is denied,
+3. the decision, allow or deny, is appended to the log, which returns only when it is durable,
+4. then, and only for an allow, a `Grant` with the log index and the receipt is made; where the action
+   releases a key it is entered in the live table, from which it can be taken once.
+
+If the log cannot be written nothing is granted: the append raises and no step after it runs. Source of the
+order: the reference monitor of Anderson (1972), with the audit record moved before the access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from appliance.catalog import Catalog, Object
+from appliance.errors import PolicyRefused, UnknownObject
+from appliance.grants import Grant, LiveGrants
+from audit.entry import JSON, Record, parse_entry
+from audit.entry import Decision as LoggedDecision
+from audit.errors import AuditError
+from audit.log import Committed, Log
+from policy.engine import Engine
+from policy.model import Decision, Entity, Request
+
+GRANT_LIFETIME_S = 60.0
+KEY_ACTIONS = frozenset(
+    {"use", "verify", "open"}
+)  # other decisions start or change something, and open nothing
+CREATED = "object-created"
+
+
+@dataclass(frozen=True, slots=True)
+class NamedObject:
+    """The newest published object of this kind and name."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StagedObject:
+    """An object that a worker has just sealed and nobody has verified yet."""
+
+    id: str
+    kind: str
+    name: str
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Anything that is not an object: the appliance itself, a job, a bundle."""
+
+    entity: Entity
+
+
+Resource = NamedObject | StagedObject | Object | Thing
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Facts about the appliance that every decision may depend on."""
+
+    profile: str
+    isolated: bool
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A logged allow: the grant, the resolved object where there is one, and the entry's place in the log."""
+
+    grant: Grant
+    object: Object | None
+    committed: Committed
+
+
+class Gate:
+    """Judges, logs, and only then grants."""
+
+    def __init__(
+        self,
+        log: Log,
+        engine: Engine,
+        catalog: Catalog,
+        live: LiveGrants,
+        *,
+        world: Callable[[], World],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._log = log
+        self._engine = engine
+        self._catalog = catalog
+        self._live = live
+        self._world = world
+        self._monotonic = monotonic
+
+    def request(
+        self,
+        principal: Entity,
+        action: str,
+        resource: Resource,
+        context: Mapping[str, JSON] | None = None,
+        *,
+        job: str = "",
+        named: Sequence[str] = (),
+    ) -> Allowed:
+        """Judge one access and log the judgement; return the grant.
+
+        `context` adds facts to the appliance's own; `named` lists further resources that the entry records.
+        Raises PolicyRefused (also for what is unknown: the entry says which) and, where the entry cannot be
+        made durable, the log's LogUnavailable.
+        """
+        world = self._world()
+        # The world's own facts come last: no caller can say that the host is isolated.
+        facts: dict[str, JSON] = {
+            **(context or {}),
+            **({"job": job} if job else {}),
+            "profile": world.profile,
+            "isolated": world.isolated,
+            "sealed": world.sealed,
+        }
+        known, entity, problem = self._resolve(resource)
+        if problem:
+            decision = Decision(allow=False, policies=(), policy_set=self._engine.digest, reasons=(problem,))
+        else:
+            decision = self._engine.decide(Request(principal, action, entity, facts))
+        committed = self._record(Request(principal, action, entity, facts), facts, decision, named)
+        if not decision.allow:
+            raise _refusal(principal, action, entity, decision, committed.index)
+        grant = Grant(
+            index=committed.index,
+            receipt=committed.receipt,
+            entry=committed.entry,
+            principal=f"{principal.type}:{principal.id}",
+            action=action,
+            object_id=entity.id,
+            job=job,
+            deadline=self._monotonic() + GRANT_LIFETIME_S,
+        )
+        if action in KEY_ACTIONS:
+            self._live.issue(grant)
+        return Allowed(grant, known, committed)
+
+    def outcome(
+        self,
+        kind: str,
+        principal: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, JSON],
+        secret: Mapping[str, JSON] | None = None,
+    ) -> Committed:
+        """Append what came of a decision, or an event; `secret` values enter as commitments."""
+        record = Record(
+            kind=kind,
+            principal=principal,
+            action=action,
+            resource=resource,
+            context=dict(context),
+            decision=None,
+            secret=dict(secret or {}),
+        )
+        return self._log.append([record])[0]
+
+    def receipt_of(self, index: int) -> Committed:
+        """Return an entry with a fresh receipt under the newest tree head."""
+        return Committed(index, self._log.entry(index), self._log.receipt(index))
+
+    def _resolve(self, resource: Resource) -> tuple[Object | None, Entity, str]:
+        if isinstance(resource, Thing):
+            return None, resource.entity, ""
+        if isinstance(resource, StagedObject):
+            return None, _object_entity(resource.id, resource.kind, resource.name, "staged", ()), ""
+        row: Object | None = resource if isinstance(resource, Object) else None
+        if isinstance(resource, NamedObject):
+            try:
+                row = self._catalog.find(resource.kind, resource.name)
+            except UnknownObject:
+                row = None
+            if row is None:
+                return (
+                    None,
+                    Entity("Object", f"{resource.kind}/{resource.name}", {}, known=False),
+                    "unknown-object",
+                )
+        assert row is not None  # noqa: S101  narrows the union for the type checker
+        entity = _object_entity(row.id, row.kind, row.name, "ready", row.compartments)
+        return row, entity, self._differs(row)
+
+    def _differs(self, row: Object) -> str:
+        """Compare a catalog row with the entry that created it: the row is only a cache of the entry."""
+        try:
+            entry = parse_entry(self._log.entry(row.log_index))
+        except AuditError:
+            return "catalog-names-no-entry"
+        said = entry.context
+        same = (
+            entry.kind == CREATED
+            and said.get("object") == row.id
+            and said.get("kind") == row.kind
+            and said.get("name") == row.name
+            and said.get("version") == row.version
+            and said.get("payload_sha256") == row.sha256
+            and said.get("size") == row.size
+            and said.get("compartments") == list(row.compartments)
+            and said.get("parents") == list(row.parents)
+        )
+        return "" if same else "catalog-differs-from-log"
+
+    def _record(
+        self, request: Request, facts: Mapping[str, JSON], decision: Decision, named: Sequence[str]
+    ) -> Committed:
+        entity = request.resource
+        context: dict[str, JSON] = dict(facts)
+        if named:
+            context["named"] = list(named)
+        if "name" in entity.attrs:
+            context["object_name"] = f"{entity.attrs['kind']}/{entity.attrs['name']}"
+        record = Record(
+            kind="decision",
+            principal=f"{request.principal.type}:{request.principal.id}",
+            action=request.action,
+            resource=f"{entity.type}:{entity.id}",
+            context=context,
+            decision=LoggedDecision(decision.allow, decision.policies, decision.policy_set, decision.reasons),
+        )
+        return self._log.append([record])[0]
+
+
+def _object_entity(object_id: str, kind: str, name: str, state: str, compartments: Sequence[str]) -> Entity:
+    attrs = {"kind": kind, "name": name, "state": state, "compartments": tuple(compartments)}
+    return Entity("Object", object_id, attrs)
+
+
+def _refusal(principal: Entity, action: str, entity: Entity, decision: Decision, index: int) -> Exception:
+    what = (
+        f"{entity.attrs['kind']} {entity.attrs['name']}"
+        if "name" in entity.attrs
+        else f"{entity.type} {entity.id}"
+    )
+    reasons = ", ".join(decision.reasons) or "no-rule-permits"
+    if "unknown-object" in decision.reasons:
+        named = entity.id.replace("/", " named ")
+        return UnknownObject(f"{action}: there is no {named} (log entry {index}); see `appliance objects`")
+    return PolicyRefused(f"{principal.id} may not {action} {what}: {reasons} (log entry {index})")

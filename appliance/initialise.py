@@ -1,0 +1,200 @@
+"""Make an appliance: keys, empty log, rules, and a genesis entry that names them all.
+
+Everything is built in a folder beside the home and renamed into place at the end, so a home is complete or
+absent. The genesis entry is the root of later comparisons; have it witnessed, or note its tree head on paper,
+before the appliance is used.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from appliance.bundle.signer import SignerKey
+from appliance.catalog import Catalog
+from appliance.custody.keyring import Keyring
+from appliance.custody.slot import FILE, LOG_SLOT, VAULT_SLOT, create_slot
+from appliance.errors import AlreadyExists, UsageError
+from appliance.home import FORMAT, PROFILES, Facts, Home, write_facts
+from appliance.vault import Vault
+from audit.entry import JSON, Record
+from audit.log import Log
+from audit.note import NoteSigner, VerifierKey
+from policy.allowed_signers import parse_allowed_signers
+from policy.engine import Engine, shipped
+
+GENESIS = "genesis"
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What a new appliance tells its people: public keys to keep elsewhere, and the head of its log."""
+
+    origin: str
+    profile: str
+    log_vkey: str
+    bundle_vkey: str
+    export_key_pem: str
+    transfer_recipient: str
+    tree_head: str
+
+
+def initialise(
+    root: Path,
+    *,
+    profile: str,
+    custody_uri: str,
+    secret: bytearray | None,
+    trust: Sequence[str],
+    officers: str | None,
+    people: Mapping[int, str],
+    hybrid: bool = False,
+    origin: str | None = None,
+) -> Initialised:
+    """Make an appliance in `root`, which must not exist or be empty.
+
+    `secret` is the passphrase for `passphrase:` custody, overwritten here; `trust` are the vkeys of bundle
+    signers, `officers` an OpenSSH allowed-signers text, `people` maps uids to names (this uid is `operator`
+    where nobody is named). Raises AlreadyExists, UsageError, or what the parsers of its inputs raise.
+    """
+    if profile not in PROFILES:
+        raise UsageError(f"expected a profile of {' or '.join(PROFILES)}, found {profile!r}")
+    if root.exists() and any(root.iterdir()):
+        raise AlreadyExists(f"expected no appliance in {root}, found files: choose another folder")
+    for vkey in trust:
+        VerifierKey.parse(vkey)
+    signers = parse_allowed_signers(officers) if officers else ()
+    enrolled = dict(people) or {os.getuid(): OPERATOR}
+    root.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Home(root.with_name(f".{root.name}.{secrets.token_hex(4)}"))
+    scratch.root.mkdir(mode=0o750)
+    try:
+        made = _build(
+            scratch,
+            origin or f"appliance.invalid/{secrets.token_hex(4)}",
+            profile=profile,
+            custody=custody_uri,
+            secret=secret,
+            trust=trust,
+            officers=officers or "",
+            enrolled=enrolled,
+            roles=_roles(enrolled.values(), [signer.person for signer in signers]),
+            hybrid=hybrid,
+        )
+        if root.exists():
+            root.rmdir()
+        scratch.root.rename(root)
+    except BaseException:
+        shutil.rmtree(scratch.root, ignore_errors=True)
+        raise
+    return made
+
+
+def _roles(people: Iterable[str], officers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    roles: dict[str, tuple[str, ...]] = dict.fromkeys(people, (OPERATOR,))
+    for name in officers:
+        roles[name] = tuple(sorted({*roles.get(name, ()), "officer"}))
+    return roles
+
+
+def _build(
+    home: Home,
+    origin: str,
+    *,
+    profile: str,
+    custody: str,
+    secret: bytearray | None,
+    trust: Sequence[str],
+    officers: str,
+    enrolled: Mapping[int, str],
+    roles: Mapping[str, tuple[str, ...]],
+    hybrid: bool,
+) -> Initialised:
+    for folder in (home.keys, home.run, home.quarantine, home.jobs):
+        folder.mkdir(mode=0o750 if folder == home.run else 0o700)
+    Vault(home.vault).create()
+    policy_set = _write_policy(home)
+    home.officers.write_text(officers, "utf-8")
+    seed = bytearray(os.urandom(32))
+    keyring = Keyring.generate(hybrid=hybrid)
+    signer = NoteSigner(origin, seed)
+    facts = Facts(
+        format=FORMAT,
+        origin=origin,
+        profile=profile,
+        log_vkey=signer.vkey.text,
+        bundle_vkey=SignerKey.from_seed(f"{origin}/bundle", keyring.bundle_seed).vkey.text,
+        export_key_pem=keyring.export_public_pem().decode("ascii"),
+        vault_recipient=keyring.vault_identity.recipient.text,
+        transfer_recipient=keyring.transfer_identity.recipient.text,
+        custody=custody,
+        log_custody=FILE,
+        policy_set=policy_set,
+        officers_sha256=hashlib.sha256(officers.encode("utf-8")).hexdigest(),
+        trust=tuple(trust),
+        people={str(uid): name for uid, name in sorted(enrolled.items())},
+        roles=roles,
+    )
+    plain = keyring.encode()
+    try:
+        create_slot(home.keys, VAULT_SLOT, custody, secret, plain, hybrid=hybrid)
+        create_slot(home.keys, LOG_SLOT, FILE, None, seed)
+        log = Log.create(home.log, signer, time.time)
+        try:
+            log.append([_genesis(facts, officers)])
+            head = log.tree_head().decode("utf-8")
+        finally:
+            log.close()
+    finally:
+        for buffer in (plain, seed, *([secret] if secret is not None else [])):
+            buffer[:] = bytes(len(buffer))
+        keyring.wipe()
+    Catalog(home.catalog).close()
+    write_facts(home, facts)
+    return Initialised(
+        facts.origin,
+        facts.profile,
+        facts.log_vkey,
+        facts.bundle_vkey,
+        facts.export_key_pem,
+        facts.transfer_recipient,
+        head,
+    )
+
+
+def _write_policy(home: Home) -> str:
+    """Copy the rules that ship into the home, where the log's digest pins them; return that digest."""
+    rules, schema = shipped()
+    home.policy.mkdir(mode=0o750)
+    for name, text in rules.items():
+        (home.policy / name).write_text(text, "utf-8")
+    (home.policy / "schema.cedarschema").write_text(schema, "utf-8")
+    return Engine(rules, schema).digest
+
+
+def _genesis(facts: Facts, officers: str) -> Record:
+    context: dict[str, JSON] = {
+        "facts_sha256": facts.digest,
+        "facts": base64.b64encode(facts.canonical()).decode("ascii"),
+        "log_vkey": facts.log_vkey,
+        "bundle_vkey": facts.bundle_vkey,
+        "export_key": facts.export_key_pem,
+        "vault_recipient": facts.vault_recipient,
+        "transfer_recipient": facts.transfer_recipient,
+        "profile": facts.profile,
+        "custody": facts.custody,
+        "log_custody": facts.log_custody,
+        "policy_set": facts.policy_set,
+        "officers": officers,
+        "trust": list(facts.trust),
+        "people": dict(facts.people),
+    }
+    return Record(GENESIS, "Custodian:custodian", "init", f"Appliance:{facts.origin}", context)

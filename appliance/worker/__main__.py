@@ -1,0 +1,68 @@
+"""Entry of a worker: jail first, say what took, then one task, then end.
+
+Nothing that reads hostile input is imported before the jail holds. Errors leave as a code and a step: their
+text may hold what the worker has read, so it goes to standard error, which the custodian seals.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import socket
+import sys
+import traceback
+
+from appliance.errors import ApplianceError, ProtocolError
+from appliance.messages import Channel
+from appliance.sandbox import WORKER, apply
+from appliance.worklink import TASKS, TO_WORKER, Begin, Failed, Jailed
+
+CHANNEL_FD = 3
+_MODULES = {
+    "train": "appliance.worker.train",
+    "sample": "appliance.worker.sample",
+    "ingest": "appliance.worker.ingest",
+    "import": "appliance.worker.unpack",
+    "export": "appliance.worker.pack",
+    "verify": "appliance.worker.verify",
+    "verify-export": "appliance.worker.verify",
+}
+
+
+def main() -> int:
+    """Carry out the one task that the custodian sends; return the exit status."""
+    channel = Channel(socket.socket(fileno=CHANNEL_FD))
+    message, _ = channel.receive(TO_WORKER)
+    if not isinstance(message, Begin) or message.task not in TASKS:
+        raise ProtocolError("a worker's first message is its task")
+    applied = apply(WORKER)
+    channel.send(Jailed(applied.took, applied.missing))
+    applied.demand(message.profile)
+    try:
+        task = importlib.import_module(_MODULES[message.task])
+        task.run(channel, message)
+    except EOFError:
+        return 0  # the custodian is gone, and with it whoever wanted an answer
+    except Exception as failed:  # noqa: BLE001  whatever it is, it leaves as a code and a sealed report
+        traceback.print_exc()
+        channel.send(Failed(_code(failed), int(getattr(failed, "step", 0))))
+        return 1
+    return 0
+
+
+def _code(failed: Exception) -> str:
+    if isinstance(failed, ApplianceError):
+        return failed.code
+    if isinstance(failed, OSError) and failed.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "no-space"
+    if isinstance(failed, MemoryError):
+        return "job-failed"
+    return "internal"
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -1,0 +1,150 @@
+"""A second reader: opens what another worker sealed, reads every byte, and parses it.
+
+It was started after the first worker closed its output and shares nothing with it, so what it reports can
+be compared with what the first one claimed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Protocol
+
+from appliance.bundle.content import SafetensorsChecker, TextChecker, TomlChecker
+from appliance.bundle.extract import Extractor
+from appliance.bundle.inner import Inner, InnerMember
+from appliance.bundle.manifest import parse_manifest
+from appliance.errors import ContentRefused
+from appliance.messages import Channel
+from appliance.training.config import MAX_CONFIG_BYTES, parse_config
+from appliance.training.data import SEPARATOR
+from appliance.worker.port import Port, SealedInput
+from appliance.worklink import Begin, Finished, MemberHashed, Verified
+
+BLOCK_BYTES = 1 << 20
+
+
+class Checker(Protocol):
+    """Judges plaintext as it streams past."""
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes; raises ContentRefused."""
+
+    def finish(self) -> None:
+        """Judge the whole; raises ContentRefused."""
+
+
+class CorpusChecker:
+    """Allowed text documents, joined by one NUL each."""
+
+    def __init__(self) -> None:
+        self._document = TextChecker("corpus")
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes."""
+        first, *others = bytes(data).split(SEPARATOR)
+        self._document.feed(memoryview(first))
+        for document in others:
+            self._document.finish()
+            self._document = TextChecker("corpus")
+            self._document.feed(memoryview(document))
+
+    def finish(self) -> None:
+        """Judge the last document."""
+        self._document.finish()
+
+
+class ConfigChecker:
+    """One training configuration that can be trained as it stands."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._toml = TomlChecker("config")
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes."""
+        if len(self._data) + len(data) > MAX_CONFIG_BYTES:
+            raise ContentRefused(f"config: expected at most {MAX_CONFIG_BYTES} bytes, found more")
+        self._toml.feed(data)
+        self._data += data
+
+    def finish(self) -> None:
+        """Parse the whole."""
+        self._toml.finish()
+        parse_config(bytes(self._data))
+
+
+def checker_of(kind: str, size: int) -> Checker:
+    """Return the checker of an object kind; raises ContentRefused where there is none."""
+    if kind in ("weights", "optimizer"):
+        return SafetensorsChecker(kind, size)
+    if kind == "corpus":
+        return CorpusChecker()
+    if kind == "config":
+        return ConfigChecker()
+    raise ContentRefused(f"nothing reads objects of kind {kind!r}")
+
+
+def run(channel: Channel, begin: Begin) -> None:
+    """Verify staged objects, or the parts of an export."""
+    port = Port(channel)
+    if begin.task == "verify-export":
+        _verify_export(port)
+        return
+    for item in port.inputs().values():
+        port.send(_verify(item))
+        item.close()
+
+
+def _verify(item: SealedInput) -> Verified:
+    reader = item.reader()
+    size = reader.size
+    checker = checker_of(item.kind, size)
+    plain = hashlib.sha256()
+    block = memoryview(bytearray(BLOCK_BYTES))
+    while count := reader.readinto(block):
+        plain.update(block[:count])
+        checker.feed(block[:count])
+    checker.finish()
+    return Verified(item.role, size, _file_digest(item.descriptor), plain.hexdigest())
+
+
+def _file_digest(descriptor: int) -> str:
+    digest = hashlib.sha256()
+    position = 0
+    while data := os.pread(descriptor, BLOCK_BYTES, position):
+        digest.update(data)
+        position += len(data)
+    return digest.hexdigest()
+
+
+class _Report:
+    """Reports each member of an export as the recipient would find it."""
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+
+    def contents(self, inner: Inner) -> None:
+        """Learn of all members."""
+
+    def begin(self, member: InnerMember) -> None:
+        """Take note of nothing: the extractor announces a member."""
+
+    def data(self, data: memoryview) -> None:
+        """Bytes pass by; the extractor hashes and judges them."""
+
+    def end(self, member: InnerMember) -> None:
+        """Report a member that was complete and as promised."""
+        self._port.send(MemberHashed(member.name, member.media_type, member.size, member.sha256))
+
+
+def _verify_export(port: Port) -> None:
+    """Take an export apart as its recipient would; the inputs are its parts in order."""
+    manifest = parse_manifest(port.file("manifest"))
+    extractor = Extractor(manifest, _Report(port))
+    for reader in port.parts():
+        block = memoryview(bytearray(BLOCK_BYTES))
+        while count := reader.readinto(block):
+            extractor.feed(block[:count])
+    extractor.finish()
+    port.send(Finished(0, stopped=False))
