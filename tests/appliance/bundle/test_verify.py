@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -38,15 +39,16 @@ def read(world, bundle, **changed):
         "floor": "",
     } | changed
     with BundleFolder.open(bundle) as folder:
-        manifest = read_manifest(folder, **settings)
-        sink = os.open("/dev/null", os.O_WRONLY)
+        return read_manifest(folder, **settings)
+
+
+def copy(bundle, manifest):
+    """Copy each part as an importer does, to nowhere."""
+    with BundleFolder.open(bundle) as folder, Path("/dev/null").open("wb") as sink:
         for index, part in enumerate(manifest.parts):
-            fd = folder.open_file(part.name)
-            size, sha256 = copy_part(fd, sink, part.size)
-            os.close(fd)
+            with os.fdopen(folder.open_file(part.name), "rb") as source:
+                size, sha256 = copy_part(source.fileno(), sink.fileno(), part.size)
             verify_part(manifest, index, size, sha256)
-        os.close(sink)
-    return manifest
 
 
 def opens_nothing(world, bundle, error, match):
@@ -69,15 +71,17 @@ WRONG = {
 def test_every_flipped_byte_of_every_file_is_refused(world, name):
     bundle = world.create(part_bytes=4096)
     assert sorted(path.name for path in bundle.iterdir()) == sorted(WRONG)
+    manifest = read(world, bundle)
+    check = (lambda: copy(bundle, manifest)) if name.endswith(".age") else (lambda: read(world, bundle))
     good = (bundle / name).read_bytes()
     for at in range(len(good)):
         broken = bytearray(good)
         broken[at] ^= 1
         (bundle / name).write_bytes(broken)
         with pytest.raises(WRONG[name]):
-            read(world, bundle)
+            check()
     (bundle / name).write_bytes(good)
-    read(world, bundle)
+    check()
 
 
 @pytest.mark.parametrize("name", sorted(WRONG))
