@@ -189,6 +189,7 @@ class Channel:
     async def receive_async(self, kinds: Kinds) -> tuple[Any, tuple[int, ...]]:
         """Wait for the next message in a coroutine; one reader at a time. Raises as `try_receive`."""
         loop = asyncio.get_running_loop()
+        await asyncio.sleep(0)  # a far end that floods must not keep the loop from everyone else
         while (got := self.try_receive(kinds)) is None:
             await self._ready(loop.add_reader, loop.remove_reader)
         return got

@@ -314,6 +314,28 @@ def test_coroutines_share_a_channel_and_each_message_stays_whole(pair):
     assert sorted(asyncio.run(exchange())) == [bytes([n]) * 40_000 for n in range(40)]
 
 
+def test_a_flood_leaves_the_loop_to_others(pair):
+    ours, far = pair
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def drain():
+        other = asyncio.ensure_future(count())
+        for _ in range(20):
+            ours.send(Empty())
+        for _ in range(20):
+            await far.receive_async(KINDS)
+        other.cancel()
+
+    asyncio.run(drain())
+    assert turns >= 15
+
+
 def test_a_stream_socket_is_no_channel():
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(ProtocolError, match="SOCK_SEQPACKET"):
