@@ -27,7 +27,8 @@ from audit.log import Committed, Log
 from policy.engine import Engine
 from policy.model import Decision, Entity, Request
 
-GRANT_LIFETIME_S = 60.0
+# A lease: at its end the custodian ends the job, which resumes from its checkpoint under new decisions.
+LEASE_S = 24 * 3600.0
 KEY_ACTIONS = frozenset(
     {"use", "verify", "open"}
 )  # other decisions start or change something, and open nothing
@@ -141,7 +142,7 @@ class Gate:
             action=action,
             object_id=entity.id,
             job=job,
-            deadline=self._monotonic() + GRANT_LIFETIME_S,
+            deadline=self._monotonic() + LEASE_S,
         )
         if action in KEY_ACTIONS:
             self._live.issue(grant)

@@ -13,10 +13,13 @@ leaves, step by step:
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from appliance.age import PayloadWriter, descriptor_sink
 from appliance.catalog import Object
 from appliance.custodian.core import Core
 from appliance.custodian.workers import Worker, checked_name
@@ -86,6 +89,33 @@ class Outputs:
         for token in tokens:
             del self._staged[token]
         return rows
+
+    def seal_report(self, text: bytes) -> None:
+        """Seal what a worker wrote to its standard output and error: for its owner, never shown by the daemon.
+
+        The text comes from a jailed process and is not parsed. Raises SpaceExhausted.
+        """
+        output = self._core.custody.mint()
+        self._core.gate.outcome(
+            "output-opened", f"Job:{self._job}", "create", f"Object:{output.object_id}", {"kind": "report"}
+        )
+        descriptor = self._core.vault.stage(output.object_id, output.header, output.nonce)
+        digest = hashlib.sha256(output.nonce)
+        put = descriptor_sink(descriptor)
+
+        def write(data: memoryview) -> None:
+            digest.update(data)
+            put(data)
+
+        try:
+            with PayloadWriter(write, output.key) as writer:
+                writer.write(text)
+        finally:
+            os.close(descriptor)
+            output.wipe()
+        item = Staged(output.object_id, "report", self._job, len(text))
+        plain = hashlib.sha256(text).hexdigest()
+        self._publish(item, Verified(item.id, len(text), digest.hexdigest(), plain), (), {})
 
     def discard(self) -> None:
         """Drop what was staged and not published."""

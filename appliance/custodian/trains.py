@@ -153,6 +153,7 @@ class Trains:
         if training.worker is not None:
             training.worker.kill()
             await training.worker.ended()
+            self._seal_report(row.id, outputs, bytes(training.worker.child.report))
         outputs.discard()
         core.live.revoke_job(row.id)
         code = reason.partition(":")[0]
@@ -167,6 +168,14 @@ class Trains:
             self._say.error("log-unavailable", job=row.id, reason=str(dead))
         steps = core.catalog.job(row.id).steps
         run.tell(state, step, steps, **({"reason": reason} if reason else {}))
+
+    def _seal_report(self, job: str, outputs: Outputs, text: bytes) -> None:
+        """Keep a worker's own words, sealed; a report that cannot be kept does not change how the job ended."""
+        try:
+            if text and not self._core.sealed:
+                outputs.seal_report(text)
+        except _EXPECTED as lost:
+            self._say.warning("report-lost", job=job, reason=getattr(lost, "code", "internal"))
 
     async def _work(self, training: Training, outputs: Outputs) -> Finished:
         core, run, row = self._core, training.run, training.row
