@@ -73,14 +73,13 @@ def test_every_flipped_byte_of_every_file_is_refused(world, name):
     assert sorted(path.name for path in bundle.iterdir()) == sorted(WRONG)
     manifest = read(world, bundle)
     check = (lambda: copy(bundle, manifest)) if name.endswith(".age") else (lambda: read(world, bundle))
-    good = (bundle / name).read_bytes()
-    for at in range(len(good)):
-        broken = bytearray(good)
-        broken[at] ^= 1
-        (bundle / name).write_bytes(broken)
-        with pytest.raises(WRONG[name]):
-            check()
-    (bundle / name).write_bytes(good)
+    # In place: writing the file anew took 1.9 ms a flip, checking a part 0.01 ms (2-core VM, 2026-11-21).
+    with (bundle / name).open("r+b", buffering=0) as file:
+        for at, good in enumerate((bundle / name).read_bytes()):
+            os.pwrite(file.fileno(), bytes([good ^ 1]), at)
+            with pytest.raises(WRONG[name]):
+                check()
+            os.pwrite(file.fileno(), bytes([good]), at)
     check()
 
 
