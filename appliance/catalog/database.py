@@ -80,22 +80,29 @@ class Database:
             return self._connection.execute(sql, values).fetchall()
 
     def _prepare(self) -> None:
+        new = self._identify()
         for setting in _SETTINGS:
             self._connection.execute(setting)
-        (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if (application, version, tables) == (0, 0, 0):
+        if new:
             self._create()
-        elif (application, version) != (APPLICATION_ID, VERSION):
-            raise IntegrityError(
-                f"catalog {self._path}: expected application {APPLICATION_ID:#x} version {VERSION}, found "
-                f"{application:#x} version {version}; it is another program's file"
-            )
         (verdict,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
         dangling = self._connection.execute("PRAGMA foreign_key_check").fetchone()
         if verdict != "ok" or dangling is not None:
             self._refuse_damaged(verdict if dangling is None else f"a row of {dangling[0]} names nothing")
+
+    def _identify(self) -> bool:
+        """Say whether the file is empty; raises IntegrityError for another program's."""
+        (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if (application, version, tables) == (0, 0, 0):
+            return True
+        if (application, version) != (APPLICATION_ID, VERSION):
+            raise IntegrityError(
+                f"catalog {self._path}: expected application {APPLICATION_ID:#x} version {VERSION}, found "
+                f"{application:#x} version {version}; it is another program's file"
+            )
+        return False
 
     def _create(self) -> None:
         with self.transaction():

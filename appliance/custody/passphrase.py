@@ -29,9 +29,10 @@ class Costs:
 
     def __post_init__(self) -> None:
         """Refuse costs outside what a careful host would run: a tampered file must not stall the start."""
-        if not (1 <= self.passes <= 64 and 8192 <= self.memory_bytes <= 4 * 2**30):
+        kib, rest = divmod(self.memory_bytes, 1024)  # libsodium would drop the rest in silence
+        if rest or not (1 <= self.passes <= 64 and 8 <= kib <= 4 * 2**20):
             raise IntegrityError(
-                "custody file: expected 1 to 64 passes over 8 KiB to 4 GiB, found "
+                "custody file: expected 1 to 64 passes over 8 KiB to 4 GiB in whole KiB, found "
                 f"{self.passes} over {self.memory_bytes} bytes"
             )
 

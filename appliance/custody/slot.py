@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.age.files import open_bytes, seal_bytes
-from appliance.age.recipients import HybridIdentity, Identity, X25519Identity
+from appliance.age.recipients import HybridIdentity, Identity, X25519Identity, parse_recipient
 from appliance.custody import file, passphrase
 from appliance.custody.passphrase import Costs
 from appliance.errors import (
@@ -66,11 +66,11 @@ def parse_record(data: bytes) -> SlotRecord:
         costs = fields.get("argon2id")
         record = SlotRecord(
             uri=fields["uri"],
-            recipient=fields["recipient"],
+            recipient=parse_recipient(fields["recipient"]).text,
             salt=bytes.fromhex(costs["salt"]) if costs is not None else b"",
             costs=Costs(int(costs["passes"]), int(costs["memory_bytes"])) if costs is not None else None,
         )
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise IntegrityError(
             f"custody file: expected uri, recipient, version and costs, found: {error}"
         ) from error
