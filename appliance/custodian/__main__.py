@@ -108,7 +108,7 @@ class Daemon:
         """Start the front, and start it again whenever it ends."""
         while True:
             gone = asyncio.Event()
-            self._front = Child("appliance.front", (listener.fileno(),))
+            self._front = Child("appliance.front", self._core.facts.profile, extra=(listener.fileno(),))
             clients = Clients(self._front.channel, self._verbs, gone.set)
             await clients.serve()
             clients.drop_all()
@@ -167,10 +167,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("home", type=Path)
     parser.add_argument("--lock-fd", type=int, default=None, help="a lock that an earlier self already holds")
     given = parser.parse_args(arguments)
+    home = Home(given.home.absolute())
     configure_log()
     protect_memory()
     os.umask(0o027)
-    home = Home(given.home.absolute())
+    os.chdir("/")  # nothing is found, and nothing is held, by where the daemon was started
     try:
         opened = open_appliance(home, given.lock_fd)
         asyncio.run(_serve(home, opened.core, opened.lock))

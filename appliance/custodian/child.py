@@ -26,9 +26,13 @@ class Child:
     """One running child and the channel to it."""
 
     def __init__(
-        self, module: str, extra: Sequence[int] = (), environment: Mapping[str, str] | None = None
+        self,
+        module: str,
+        *arguments: str,
+        extra: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start `python -I -m module` with its channel as descriptor 3 and `extra` from 4 upward."""
+        """Start `python -I -m module arguments` with its channel as descriptor 3 and `extra` from 4 upward."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         report_read, report_write = os.pipe()
         null = os.open(os.devnull, os.O_RDWR)
@@ -39,7 +43,7 @@ class Child:
         try:
             self.pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-I", "-m", module],
+                [sys.executable, "-I", "-m", module, *arguments],
                 dict(environment or {}),
                 file_actions=actions,
             )

@@ -39,6 +39,8 @@ class Core:
     vault: Vault
     live: LiveGrants
     gate: Gate = field(init=False)
+    missing: tuple[str, ...] = ()
+    orphans: tuple[str, ...] = ()
     _custody: Custody | None = None
     _isolated: bool = False
     _isolated_at: float = float("-inf")
@@ -85,6 +87,14 @@ class Core:
             said.append("vault keys lie in a file on this disk (file: custody): for demonstrations only")
         if self.facts.log_custody == "file:":
             said.append("the log key lies in a file on this disk: who copies it can sign another log")
+        if self.missing:
+            said.append(
+                f"{len(self.missing)} objects lack their files, first {self.missing[0][:16]}: restore them"
+            )
+        if self.orphans:
+            said.append(
+                f"{len(self.orphans)} folders in the vault are no objects, first {self.orphans[0][:16]}"
+            )
         return said
 
     def wipe(self) -> None:

@@ -91,7 +91,7 @@ class Outputs:
         return rows
 
     def seal_report(self, text: bytes) -> None:
-        """Seal what a worker wrote to its standard output and error: for its owner, never shown by the daemon.
+        """Seal what a worker wrote to its standard output and error; the daemon never shows it.
 
         The text comes from a jailed process and is not parsed. Raises SpaceExhausted.
         """

@@ -11,12 +11,15 @@ import fcntl
 import hashlib
 import os
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
 from appliance.catalog import Catalog
 from appliance.custodian.core import Core
+from appliance.custodian.imports import ROLE
 from appliance.custodian.outputs import row_of
 from appliance.custody.slot import LOG_SLOT, open_slot
 from appliance.errors import Busy, IntegrityError, UnknownObject
@@ -74,10 +77,12 @@ def open_appliance(home: Home, inherited_lock: int | None = None) -> Opened:
     leftovers = vault.recover()
     catalog = Catalog(home.catalog)
     core = Core(home, facts, log, engine, catalog, vault, LiveGrants(time.monotonic))
-    added = catch_up(core)
+    caught_up = catch_up(core)
     cut_off = end_cut_off_jobs(core)
+    known = [row.id for row in catalog.list()]
+    core.missing, core.orphans = vault.damaged(known), vault.orphans(known)
     say = structlog.get_logger()
-    say.info("opened", home=str(home.root), leftovers=len(leftovers), recatalogued=added, cut_off=cut_off)
+    say.info("opened", home=str(home.root), leftovers=len(leftovers), caught_up=caught_up, cut_off=cut_off)
     return Opened(core, lock)
 
 
@@ -101,18 +106,57 @@ def _load_policy(home: Home, facts: Facts) -> Engine:
 
 
 def catch_up(core: Core) -> int:
-    """Add the rows of creation entries that a crash kept from the catalog; return how many."""
-    added = 0
-    seen = int(core.catalog.meta(_SEEN) or 0)
-    for index in range(seen, core.log.size):
+    """Do what entries say and a crash kept from the catalog; return how many rows were changed.
+
+    Also mends a catalog that was set back: it remembers how far it has seen, and reads on from there.
+    """
+    changed = 0
+    for index in range(int(core.catalog.meta(_SEEN) or 0), core.log.size):
         entry = core.log.entry(index)
-        if parse_entry(entry).kind == CREATED:
-            row = row_of(entry, index)
-            if row.id not in {known.id for known in core.catalog.list(row.kind)}:
-                core.catalog.add(row)
-                added += 1
+        parsed = parse_entry(entry)
+        if parsed.kind in _REPEATED:
+            changed += _REPEATED[parsed.kind](core, entry, index)
     core.catalog.set_meta(_SEEN, str(core.log.size))
-    return added
+    return changed
+
+
+def _repeat_created(core: Core, entry: bytes, index: int) -> bool:
+    row = row_of(entry, index)
+    try:
+        core.catalog.get(row.id)
+    except UnknownObject:
+        core.catalog.add(row)
+        return True
+    return False
+
+
+def _repeat_imported(core: Core, entry: bytes, index: int) -> bool:
+    del index
+    said: Mapping[str, Any] = parse_entry(entry).context
+    last = core.catalog.last_bundle(said["channel"], ROLE)
+    if last is not None and last.seq >= said["bundle_seq"]:
+        return False
+    core.catalog.set_last_bundle(said["channel"], ROLE, said["bundle_seq"], said["manifest_sha256"])
+    return True
+
+
+def _repeat_used(core: Core, entry: bytes, index: int) -> bool:
+    del index
+    said: Mapping[str, Any] = parse_entry(entry).context
+    try:
+        if core.catalog.request(said["request"]).state != "open":
+            return False
+    except UnknownObject:
+        return False
+    core.catalog.use_request(said["request"])
+    return True
+
+
+_REPEATED: Mapping[str, Callable[[Core, bytes, int], bool]] = {
+    CREATED: _repeat_created,
+    "bundle-imported": _repeat_imported,
+    "request-used": _repeat_used,
+}
 
 
 def end_cut_off_jobs(core: Core) -> int:

@@ -170,7 +170,7 @@ class Trains:
         run.tell(state, step, steps, **({"reason": reason} if reason else {}))
 
     def _seal_report(self, job: str, outputs: Outputs, text: bytes) -> None:
-        """Keep a worker's own words, sealed; a report that cannot be kept does not change how the job ended."""
+        """Keep a worker's own words, sealed; losing them does not change how the job ended."""
         try:
             if text and not self._core.sealed:
                 outputs.seal_report(text)

@@ -92,7 +92,7 @@ class Verbs:
     async def unseal(self, caller: Caller) -> Answer:
         """Open the vault's slot with the secret on the caller's pipe."""
         core = self._core
-        secret = read_secret(caller.descriptor("secret_fd")) if "secret_fd" in caller.parameters else None
+        secret = _secret(caller)
         async with self._unsealing:
             self._decide(caller, "unseal")
             if not core.sealed:
@@ -275,7 +275,7 @@ class Verbs:
     async def recover_identity(self, caller: Caller) -> Answer:
         """Write the vault identity to the caller's pipe, after the same secret that unseals."""
         core = self._core
-        secret = read_secret(caller.descriptor("secret_fd")) if "secret_fd" in caller.parameters else None
+        secret = _secret(caller)
         if core.sealed:
             raise SealedError("the vault is sealed: open it with `appliance unseal` first")
         self._decide(caller, "configure", {"setting": "recover-identity"})
@@ -306,6 +306,13 @@ class Verbs:
     def _decide(self, caller: Caller, action: str, context: Mapping[str, str] | None = None) -> None:
         person = self._core.person(caller.uid)
         self._core.gate.request(person, action, Thing(self._core.appliance()), context)
+
+
+def _secret(caller: Caller) -> bytearray | None:
+    """Read the secret from the caller's pipe, None where none was handed over (a key-file slot)."""
+    if caller.parameters.get("secret_fd") is None:
+        return None
+    return read_secret(caller.descriptor("secret_fd"))
 
 
 def object_json(row: Object) -> dict[str, JSON]:

@@ -129,11 +129,12 @@ def key_pipe(key: bytearray) -> int:
 
 
 _FAILURES = {
-    "content": "content outside what the parsers allow",
+    "content": "a config or corpus cannot be used as it stands (unknown key, value out of range, too little text)",
     "no-space": "the disk is full: nothing half-written stays, free space and resume",
     "integrity": "a sealed object did not open as it was sealed",
     "usage": "the task does not fit what it was given",
     "job-failed": "the run gave up (a loss that is not finite, or a state that cannot go on)",
+    "internal": "a fault of our own; the worker's own words are sealed as a report named after the job",
 }
 
 
