@@ -28,6 +28,7 @@ class Backend(Protocol):
     """What a backend offers. The meaning of each op is defined, with its source, in `kernels.reference`."""
 
     NAME: str
+    LANES: int  # into how many parts to cut a batch so that all cores work; 1 where the backend sees to that
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
         """Allocate an array where this backend computes."""

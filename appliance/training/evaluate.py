@@ -7,38 +7,66 @@ where the stream has that much: windows overlap by half, and only what no earlie
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from appliance.training.model import GPT, Arena
+from kernels import Integers
+
+Map = Callable[[Callable[[int], float], Iterable[int]], Iterable[float]]
 
 
-def bits_per_byte(model: GPT, arena: Arena, stream: npt.NDArray[np.uint8]) -> float:
-    """Mean of -log₂ p(byte) over `stream` (uint8, at least 2 bytes), batched as the arena is."""
-    B, T = arena.batch, arena.time
-    windows = _windows(stream.size - 1, T)
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One context of the stream, from `start`; its predictions [begin, end) count."""
+
+    start: int
+    begin: int
+    end: int
+
+
+def bits_per_byte(
+    model: GPT, arenas: Sequence[Arena], stream: npt.NDArray[np.uint8], each: Map = map
+) -> float:
+    """Mean of -log₂ p(byte) over `stream` (uint8, at least 2 bytes).
+
+    The windows are dealt to the arenas in turn, and `each` maps over the arenas, perhaps on threads; the sum
+    is taken in a fixed order either way.
+    """
+    T = arenas[0].time
     padded = np.zeros(max(stream.size, T + 1), dtype=np.int64)
     padded[: stream.size] = stream
-    nats, count = 0.0, 0
-    for first in range(0, len(windows), B):
-        group = windows[first : first + B]
-        rows = [start for start, _, _ in group] + [0] * (B - len(group))  # surplus rows are not counted
-        tokens = np.stack([padded[start : start + T] for start in rows])
-        targets = np.stack([padded[start + 1 : start + T + 1] for start in rows])
-        losses = model.losses(arena, tokens, targets)
-        for row, (_, begin, end) in enumerate(group):
-            nats += float(losses[row, begin:end].sum(dtype=np.float64))
-            count += end - begin
-    return nats / count / math.log(2.0)
+    windows = cut(stream.size - 1, T)
+
+    def nats(lane: int) -> float:
+        return _nats(model, arenas[lane], padded, windows[lane :: len(arenas)])
+
+    return sum(each(nats, range(len(arenas)))) / (stream.size - 1) / math.log(2.0)
 
 
-def _windows(predictions: int, T: int) -> list[tuple[int, int, int]]:
-    """(start, begin, end): the window at `start` counts its positions [begin, end)."""
-    windows = [(0, 0, min(T, predictions))]
-    done = windows[0][2]
+def cut(predictions: int, T: int) -> list[Window]:
+    """Windows that together count each of `predictions` once."""
+    windows = [Window(0, 0, min(T, predictions))]
+    done = windows[0].end
     while done < predictions:
         end = min(done + max(1, T // 2), predictions)
-        windows.append((end - T, T - (end - done), T))
+        windows.append(Window(end - T, T - (end - done), T))
         done = end
     return windows
+
+
+def _nats(model: GPT, arena: Arena, stream: Integers, windows: Sequence[Window]) -> float:
+    """Sum of the losses that count, batched as the arena is."""
+    B, T, total = arena.batch, arena.time, 0.0
+    for first in range(0, len(windows), B):
+        group = windows[first : first + B]
+        starts = [window.start for window in group] + [0] * (B - len(group))  # surplus rows do not count
+        tokens = np.stack([stream[start : start + T] for start in starts])
+        targets = np.stack([stream[start + 1 : start + T + 1] for start in starts])
+        losses = model.losses(arena, tokens, targets)
+        for row, window in enumerate(group):
+            total += float(losses[row, window.begin : window.end].sum(dtype=np.float64))
+    return total

@@ -128,13 +128,19 @@ class GPT:
         )
         return arena.losses.reshape(tokens.shape)
 
-    def forward_backward(self, arena: Arena, gradients: Buffer, tokens: Integers, targets: Integers) -> float:
-        """Return the mean loss in nats per token, and add its gradient to `gradients`."""
+    def forward_backward(
+        self, arena: Arena, gradients: Buffer, tokens: Integers, targets: Integers, *, share: float = 1.0
+    ) -> float:
+        """Return `share` times the mean loss in nats per token, and add its gradient to `gradients`."""
         ops, p, g = self.backend, self.parameters.views, gradients.views
-        loss = float(self.losses(arena, tokens, targets).mean(dtype=np.float64))
+        loss = share * float(self.losses(arena, tokens, targets).mean(dtype=np.float64))
         dlogits = arena.logits
         ops.softmax_cross_entropy_backward(
-            dlogits, logits=arena.logits, lse=arena.lse, targets=targets.reshape(-1), scale=1.0 / tokens.size
+            dlogits,
+            logits=arena.logits,
+            lse=arena.lse,
+            targets=targets.reshape(-1),
+            scale=share / tokens.size,
         )
         ops.linear_backward(
             arena.dbranch, g["wte.weight"].T, None, dout=dlogits, x=arena.final, weight=p["wte.weight"].T

@@ -1,7 +1,7 @@
 """One training run as a plain object: `step()` until `done`; the caller owns time, events and files.
 
-Guarantees, on one backend, machine and thread count: two runs of one config and corpus give equal bits, and
-so does a run that was stopped after any step and resumed from its state. A step whose loss or gradient is not
+Guarantees, on one backend and machine: two runs of one config and corpus give equal bits, and so does a run
+that was stopped after any step and resumed from its state. A step whose loss or gradient is not
 finite changes nothing: the weights are still those after the step before.
 """
 
@@ -18,7 +18,7 @@ from appliance.training import accounting, checkpoint
 from appliance.training.checkpoint import Progress, TrainingState
 from appliance.training.config import TrainConfig
 from appliance.training.data import ByteCorpus
-from appliance.training.evaluate import bits_per_byte
+from appliance.training.lanes import Lanes
 from appliance.training.layout import Buffer
 from appliance.training.model import GPT, fill
 from appliance.training.optimizer import AdamW
@@ -50,8 +50,7 @@ class Trainer:
         self.model = GPT(config.model, backend)
         self._backend = backend
         self._optimizer = AdamW(self.model.layout, backend)
-        self._gradients = Buffer(self.model.layout, backend)
-        self._arena = self.model.arena(config.train.batch, config.model.context)
+        self._lanes = Lanes(self.model, config.train.batch)
         self._step = 0
         if state is None:
             self.model.initialise(config.train.seed)
@@ -95,15 +94,12 @@ class Trainer:
                 f"step {step}: expected at most train.steps = {run.steps} steps; the run is complete"
             )
         batch = self.corpus.batch(step)
-        self._gradients.flat[:] = 0.0
-        # Overflow is looked for below, where the step is known; NumPy's warning would not name it.
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            loss = self.model.forward_backward(self._arena, self._gradients, batch.tokens, batch.targets)
-            norm = self._backend.global_norm(self._gradients.flat)
-        self._check_finite(step, loss, norm)
+        loss, gradients = self._lanes.loss_and_gradient(batch)
+        norm = self._backend.global_norm(gradients.flat)
+        _check_finite(step, loss, norm, gradients)
         rate = learning_rate(run, step)
         self._optimizer.update(
-            self.model.parameters, self._gradients, run, step=step, learning_rate=rate, norm=norm
+            self.model.parameters, gradients, run, step=step, learning_rate=rate, norm=norm
         )
         self._step = step + 1
         return StepResult(step, loss, norm, rate, batch.tokens.size)
@@ -113,8 +109,7 @@ class Trainer:
 
         Raises `JobFailed` when the figure is not finite.
         """
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            figure = bits_per_byte(self.model, self._arena, self.corpus.held_out)
+        figure = self._lanes.evaluate(self.corpus.held_out)
         if not math.isfinite(figure):
             raise JobFailed(
                 f"evaluation before step {self._step}: expected finite bits per byte, found {figure}. Lower "
@@ -145,13 +140,14 @@ class Trainer:
         fill(self._optimizer.second, second, "checkpoint, second moments")
         self._step = progress.step
 
-    def _check_finite(self, step: int, loss: float, norm: float) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        broken = [n for n, view in self._gradients.views.items() if not np.isfinite(view).all()]
-        raise JobFailed(
-            f"step {step}: expected a finite loss and gradient, found loss {loss} and gradient norm {norm}"
-            + (f", first in tensor {broken[0]}" if broken else "")
-            + "; the weights are unchanged since the step before. Lower train.learning_rate or train.clip "
-            "and start from the last checkpoint"
-        )
+
+def _check_finite(step: int, loss: float, norm: float, gradients: Buffer) -> None:
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    broken = [name for name, view in gradients.views.items() if not np.isfinite(view).all()]
+    raise JobFailed(
+        f"step {step}: expected a finite loss and gradient, found loss {loss} and gradient norm {norm}"
+        + (f", first in tensor {broken[0]}" if broken else "")
+        + "; the weights are unchanged since the step before. Lower train.learning_rate or train.clip "
+        "and start from the last checkpoint"
+    )

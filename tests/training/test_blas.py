@@ -16,7 +16,7 @@ def cpuinfo(vendor="AuthenticAMD", family="26", flags=FLAGS):
 
 
 def test_zen_5_is_named_for_what_it_can_do():
-    assert blas_environment(cpuinfo()) == {"OPENBLAS_CORETYPE": "SkylakeX"}
+    assert blas_environment(cpuinfo()) == {"OPENBLAS_NUM_THREADS": "1", "OPENBLAS_CORETYPE": "SkylakeX"}
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_zen_5_is_named_for_what_it_can_do():
         "\0\xff no colon anywhere",
     ],
 )
-def test_nothing_is_set_where_it_might_be_wrong(text):
-    assert blas_environment(text) == {}
+def test_no_core_is_named_where_it_might_be_wrong(text):
+    assert blas_environment(text) == {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def test_the_custodian_can_ask_without_loading_numpy():
