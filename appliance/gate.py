@@ -163,7 +163,7 @@ class Gate:
             principal=principal,
             action=action,
             resource=resource,
-            context=dict(context),
+            context={**context, "profile": self._world().profile},
             decision=None,
             secret=dict(secret or {}),
         )

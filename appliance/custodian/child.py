@@ -32,7 +32,7 @@ class Child:
         extra: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Start `python -I -m module arguments` with its channel as descriptor 3 and `extra` from 4 upward."""
+        """Start `python -I -m module …`, its channel as descriptor 3 and `extra` from 4 upward."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         report_read, report_write = os.pipe()
         null = os.open(os.devnull, os.O_RDWR)

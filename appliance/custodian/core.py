@@ -39,6 +39,7 @@ class Core:
     vault: Vault
     live: LiveGrants
     gate: Gate = field(init=False)
+    jail_lacks: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
     _custody: Custody | None = None
@@ -87,6 +88,8 @@ class Core:
             said.append("vault keys lie in a file on this disk (file: custody): for demonstrations only")
         if self.facts.log_custody == "file:":
             said.append("the log key lies in a file on this disk: who copies it can sign another log")
+        if self.jail_lacks:
+            said.append(f"this host lacks for workers: {', '.join(self.jail_lacks)}")
         if self.missing:
             said.append(
                 f"{len(self.missing)} objects lack their files, first {self.missing[0][:16]}: restore them"

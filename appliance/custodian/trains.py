@@ -184,6 +184,7 @@ class Trains:
         worker = await Worker.start("train", row.id, core.facts.profile, numbers, self._environment)
         training.worker = worker
         assert worker.jail is not None  # noqa: S101  a started worker has reported its jail
+        core.jail_lacks = worker.jail.missing
         jail: dict[str, JSON] = {
             "job": row.id,
             "took": list(worker.jail.took),

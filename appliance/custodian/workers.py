@@ -129,7 +129,7 @@ def key_pipe(key: bytearray) -> int:
 
 
 _FAILURES = {
-    "content": "a config or corpus cannot be used as it stands (unknown key, value out of range, too little text)",
+    "content": "a config or corpus cannot be used as it stands (bad key or value, too little text)",
     "no-space": "the disk is full: nothing half-written stays, free space and resume",
     "integrity": "a sealed object did not open as it was sealed",
     "usage": "the task does not fit what it was given",
