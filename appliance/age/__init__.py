@@ -6,20 +6,18 @@ Source: C2SP age specification (c2sp.org/age), native X25519 and mlkem768x25519 
 
 from appliance.age.files import decrypt, encrypt, open_bytes, seal_bytes
 from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, Header, Stanza, parse_header, read_header
+from appliance.age.hybrid import HybridIdentity, HybridRecipient
+from appliance.age.identity import Identity, Recipient
+from appliance.age.reader import PayloadReader
 from appliance.age.recipients import (
-    HybridIdentity,
-    HybridRecipient,
-    Identity,
-    Recipient,
-    X25519Identity,
-    X25519Recipient,
     encode_header,
     parse_identity,
     parse_identity_file,
     parse_recipient,
     unwrap_file_key,
 )
-from appliance.age.stream import PayloadReader, PayloadWriter, descriptor_sink, payload_key
+from appliance.age.stream import PayloadWriter, descriptor_sink, payload_key
+from appliance.age.x25519 import X25519Identity, X25519Recipient
 
 __all__ = [
     "FILE_KEY_SIZE",

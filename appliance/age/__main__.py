@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from appliance.age.files import decrypt, encrypt
-from appliance.age.recipients import (
-    HybridIdentity,
-    Identity,
-    X25519Identity,
-    parse_identity_file,
-    parse_recipient,
-)
+from appliance.age.hybrid import HybridIdentity
+from appliance.age.identity import Identity
+from appliance.age.recipients import parse_identity_file, parse_recipient
+from appliance.age.x25519 import X25519Identity
 from appliance.errors import ApplianceError, MediumMissing
 
 _MAX_IDENTITY_FILE = 64 * 1024

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, read_header
-from appliance.age.recipients import Identity, Recipient, encode_header, unwrap_file_key
+from appliance.age.identity import Identity, Recipient
+from appliance.age.recipients import encode_header, unwrap_file_key
 from appliance.age.stream import CHUNK_SIZE, PayloadWriter, decrypt_stream, payload_key
 from appliance.errors import IntegrityError
 

@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from appliance.age.recipients import Identity, parse_identity_file
+from appliance.age import Identity, parse_identity_file
 from appliance.errors import UsageError, WrongSecret
 
 _MAX_SIZE = 4096

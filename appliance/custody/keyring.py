@@ -17,7 +17,7 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from appliance.age.recipients import HybridIdentity, Identity, X25519Identity, parse_identity
+from appliance.age import HybridIdentity, Identity, X25519Identity, parse_identity
 from appliance.errors import IntegrityError, SealedError, UsageError
 
 _HEX = b"0123456789abcdef"

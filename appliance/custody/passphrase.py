@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from nacl._sodium import ffi, lib  # type: ignore[import-not-found]  # compiled, ships no types
 
-from appliance.age.recipients import SECRET_SIZE
+from appliance.age.identity import SECRET_SIZE
 from appliance.errors import ApplianceError, IntegrityError, WrongSecret
 
 SALT_SIZE = 16

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, parse_header
-from appliance.age.recipients import Identity, Recipient, encode_header, unwrap_file_key
+from appliance.age.identity import Identity, Recipient
+from appliance.age.recipients import encode_header, unwrap_file_key
 from appliance.age.stream import descriptor_sink, payload_key
 from appliance.custody.keyring import Keyring
 from appliance.errors import IntegrityError, OtherTarget, PolicyRefused, WrongSecret

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from appliance.age import HybridIdentity, Identity, X25519Identity, parse_recipient
 from appliance.age.files import open_bytes, seal_bytes
-from appliance.age.recipients import HybridIdentity, Identity, X25519Identity, parse_recipient
 from appliance.custody import file, passphrase
 from appliance.custody.passphrase import Costs
 from appliance.errors import (
