@@ -8,7 +8,7 @@ Guarantees to the auditor or recipient who gets a `Report`:
  5. the log's key signed the tree head, of the log that the statement names         another appliance's log
  6. each receipt proves its entry, at the index and with the action stated, and
     the logged decisions to train and to export were allowed                        a denied export
-Still owed: that the tree head belongs to the log as it is now (`python -m audit verify`), and whether what the
+Still owed: that the tree head belongs to the log as it is now (`python -m audit verify`), and that what the
 appliance states is what it did. Sources: docs/formats/model-signature.md; C2SP tlog-proof.
 """
 
