@@ -9,6 +9,8 @@ import shutil
 import subprocess
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from appliance import age
 from appliance.errors import ApplianceError, IntegrityError, WrongSecret
@@ -155,6 +157,37 @@ def test_a_header_without_end_costs_no_more_than_its_bound():
     with pytest.raises(IntegrityError, match="expected its end within 65536 bytes"):
         age.read_header(io.BufferedReader(source))
     assert source.taken <= 65536 + 2 * io.DEFAULT_BUFFER_SIZE
+
+
+VISIBLE = st.text([chr(c) for c in range(33, 127)], min_size=1, max_size=12)
+STANZA = st.builds(
+    lambda a, b: age.Stanza(("x", *a), b), st.lists(VISIBLE, max_size=4), st.binary(max_size=120)
+)
+
+
+@given(st.lists(STANZA, min_size=1, max_size=6), st.binary(min_size=16, max_size=16))
+def test_every_header_we_can_write_parses_to_itself(stanzas, file_key):
+    raw = age.header.build_header(file_key, tuple(stanzas))
+    parsed = age.parse_header(raw)
+    assert (parsed.stanzas, parsed.raw) == (tuple(stanzas), raw)
+    age.header.verify_mac(parsed, file_key)
+    assert age.read_header(io.BytesIO(raw + b"payload")) == parsed
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\n", b"-> ", b"---", b" ", b"A", b"x", b"A" * 64, b"AA", b"\r", b"\xff"]),
+        max_size=12,
+    )
+)
+def test_whatever_parses_as_a_header_is_in_its_one_form(pieces):
+    raw = b"age-encryption.org/v1\n-> a\n" + b"".join(pieces) + b"\n--- " + b"A" * 43 + b"\n"
+    try:
+        parsed = age.parse_header(raw)
+    except IntegrityError:
+        return
+    written = age.header.build_header(bytes(16), parsed.stanzas)
+    assert written[:-44] == raw[:-44]
 
 
 def test_random_bytes_are_no_header():

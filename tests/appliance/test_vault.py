@@ -6,10 +6,12 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from appliance import age
 from appliance import vault as vault_module
 from appliance.errors import (
     AlreadyExists,
@@ -256,6 +258,42 @@ except SpaceExhausted as error:
     done = subprocess.run([sys.executable, "-c", code, root], capture_output=True, check=False, timeout=60)
     assert done.returncode == SpaceExhausted.exit_code, done.stderr
     assert everything(root) == [".incoming"]
+
+
+def test_a_writer_killed_at_any_moment_leaves_whole_objects_only(root, vault):
+    """A child seals and publishes until it is killed; what is published opens to its last byte."""
+    code = """
+import os, sys
+from pathlib import Path
+from appliance import age
+from appliance.vault import Vault, object_id
+vault = Vault(Path(sys.argv[1]))
+print(flush=True)
+while True:
+    key, nonce = os.urandom(16), os.urandom(16)
+    name = object_id(key, nonce)
+    fd = vault.stage(name, key.hex().encode(), nonce)
+    with age.PayloadWriter(age.descriptor_sink(fd), age.payload_key(key, nonce)) as writer:
+        writer.write(bytes(200_000))
+    os.close(fd)
+    vault.publish(name)
+"""
+    found = 0
+    for delay_s in (0.05, 0.1, 0.15):
+        with subprocess.Popen([sys.executable, "-c", code, root], stdout=subprocess.PIPE) as child:
+            child.stdout.readline()
+            time.sleep(delay_s)
+            child.kill()
+        vault.recover()
+        assert list((root / ".incoming").iterdir()) == []
+        assert vault.damaged(vault.objects()) == ()
+        for name in vault.objects():
+            key = age.payload_key(bytes.fromhex(vault.header(name).decode()), vault.nonce(name))
+            fd = vault.open_payload(name)
+            assert age.PayloadReader.of_payload_file(fd, key).readall() == bytes(200_000)
+            os.close(fd)
+            found += 1
+    assert found
 
 
 def test_order_of_publication_is_durable_before_visible(vault, monkeypatch):
