@@ -18,7 +18,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.catalog import Catalog, Object
-from appliance.errors import PolicyRefused, UnknownObject
+from appliance.errors import (
+    ApplianceError,
+    IntegrityError,
+    NotIsolated,
+    PolicyRefused,
+    SealedError,
+    UnknownObject,
+)
 from appliance.grants import Grant, LiveGrants
 from audit.entry import JSON, Record, parse_entry
 from audit.entry import Decision as LoggedDecision
@@ -33,6 +40,16 @@ KEY_ACTIONS = frozenset(
     {"use", "verify", "open"}
 )  # other decisions start or change something, and open nothing
 CREATED = "object-created"
+
+# Denials that are not about the person or the object: what must be mended first, as the exit code tells it.
+# By the invariants' codes, which hold whatever rules are in force; the first that applies is told.
+_STATES: Mapping[str, tuple[type[ApplianceError], str]] = {
+    "catalog-damaged": (IntegrityError, "restore catalog.db from a backup, or rebuild it from the log"),
+    "catalog-names-no-entry": (IntegrityError, "catalog.db was changed: restore it from a backup"),
+    "catalog-differs-from-log": (IntegrityError, "catalog.db was changed: restore it from a backup"),
+    "invariant:not-isolated": (NotIsolated, "`appliance doctor` names what isolates this host"),
+    "invariant:sealed": (SealedError, "open the vault with `appliance unseal`"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +131,9 @@ class Gate:
         """Judge one access and log the judgement; return the grant.
 
         `context` adds facts to the appliance's own; `named` lists further resources that the entry records.
-        Raises PolicyRefused (also for what is unknown: the entry says which) and, where the entry cannot be
-        made durable, the log's LogUnavailable.
+        A denial, once it is logged, raises UnknownObject, IntegrityError (the catalog is not what the log
+        says), NotIsolated, SealedError, or else PolicyRefused. Where the entry cannot be made durable the
+        log's LogUnavailable is raised.
         """
         world = self._world()
         # The world's own facts come last: no caller can say that the host is isolated.
@@ -180,16 +198,13 @@ class Gate:
             return None, _object_entity(resource.id, resource.kind, resource.name, "staged", ()), ""
         row: Object | None = resource if isinstance(resource, Object) else None
         if isinstance(resource, NamedObject):
+            unknown = Entity("Object", f"{resource.kind}/{resource.name}", {}, known=False)
             try:
                 row = self._catalog.find(resource.kind, resource.name)
-            except UnknownObject:
-                row = None
+            except IntegrityError:
+                return None, unknown, "catalog-damaged"
             if row is None:
-                return (
-                    None,
-                    Entity("Object", f"{resource.kind}/{resource.name}", {}, known=False),
-                    "unknown-object",
-                )
+                return None, unknown, "unknown-object"
         assert row is not None  # noqa: S101  narrows the union for the type checker
         entity = _object_entity(row.id, row.kind, row.name, "ready", row.compartments)
         return row, entity, self._differs(row)
@@ -211,6 +226,8 @@ class Gate:
             and said.get("size") == row.size
             and said.get("compartments") == list(row.compartments)
             and said.get("parents") == list(row.parents)
+            and said.get("job") == row.job
+            and (entry.time, "ready", {}) == (row.created, row.state, row.meta)
         )
         return "" if same else "catalog-differs-from-log"
 
@@ -249,4 +266,8 @@ def _refusal(principal: Entity, action: str, entity: Entity, decision: Decision,
     if "unknown-object" in decision.reasons:
         named = entity.id.replace("/", " named ")
         return UnknownObject(f"{action}: there is no {named} (log entry {index}); see `appliance objects`")
-    return PolicyRefused(f"{principal.id} may not {action} {what}: {reasons} (log entry {index})")
+    told = f"{principal.id} may not {action} {what}: {reasons} (log entry {index})"
+    for reason, (error, next_step) in _STATES.items():
+        if reason in decision.reasons:
+            return error(f"{told}; {next_step}")
+    return PolicyRefused(told)

@@ -18,6 +18,7 @@ from appliance.errors import IntegrityError, UnknownObject
 FORMAT = 1
 PROFILES = ("isolated", "development")
 MAX_FACTS_BYTES = 256 * 1024
+CHANGED = "differs from what the log's genesis entry names"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,17 @@ def read_facts(home: Home) -> Facts:
         message = f"no appliance in {home.root}: make one with `appliance init`"
         raise UnknownObject(message) from missing
     return parse_facts(raw, str(home.facts))
+
+
+def read_officers(home: Home, facts: Facts) -> str:
+    """Read the allowed-signers file; raises IntegrityError unless it is the one that the facts name.
+
+    Asked at every use, not at the start alone: who may approve must not be exchanged under a running daemon.
+    """
+    data = home.officers.read_bytes() if home.officers.exists() else b""
+    if hashlib.sha256(data).hexdigest() != facts.officers_sha256:
+        raise IntegrityError(f"{home.officers} {CHANGED}: restore it, or it is not known who may approve")
+    return data.decode("utf-8")
 
 
 def parse_facts(raw: bytes, where: str) -> Facts:

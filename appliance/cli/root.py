@@ -16,6 +16,7 @@ import click
 
 from appliance.cli.failures import BROKEN_PIPE, INTERRUPTED, Failure, as_failure, exit_codes
 from appliance.cli.session import DEFAULT_HOME, HOME_VARIABLE, Session, absolute_home, example
+from appliance.provenance import verify_provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Root(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the verb; every way to fail leaves here as a click exception with its exit code."""
         try:
+            verify_provenance()  # before the verb's module is imported
             result = super().invoke(ctx)
             sys.stdout.flush()  # a reader that went away is noticed here, not at interpreter exit
         except (click.ClickException, click.exceptions.Exit):

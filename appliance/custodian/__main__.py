@@ -27,6 +27,7 @@ from appliance.custodian.trains import Trains
 from appliance.custodian.verbs import Verbs
 from appliance.errors import ApplianceError
 from appliance.home import Home
+from appliance.provenance import verify_provenance
 from appliance.sandbox import protect_memory
 from appliance.training.blas import blas_environment
 from audit.errors import AuditError
@@ -173,6 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.umask(0o027)
     os.chdir("/")  # nothing is found, and nothing is held, by where the daemon was started
     try:
+        verify_provenance()
         opened = open_appliance(home, given.lock_fd)
         asyncio.run(_serve(home, opened.core, opened.lock))
     except (ApplianceError, AuditError, PolicyError) as refused:

@@ -18,6 +18,7 @@ from appliance.catalog.catalog import utc_now
 from appliance.custodian.core import Core
 from appliance.errors import PolicyRefused, ReplayRefused, UnknownObject, UsageError
 from appliance.gate import NamedObject, Thing
+from appliance.home import read_officers
 from policy.allowed_signers import Signer, parse_allowed_signers
 from policy.approvals import (
     Approval,
@@ -156,7 +157,7 @@ def _known(core: Core, name: str, data: bytes) -> None:
 
 
 def _signers(core: Core) -> list[Signer]:
-    return list(parse_allowed_signers(core.home.officers.read_text("utf-8")))
+    return list(parse_allowed_signers(read_officers(core.home, core.facts)))
 
 
 def _verified(core: Core, request: ApprovalRequest, document: bytes) -> list[Approval]:

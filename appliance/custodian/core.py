@@ -7,7 +7,7 @@ so that no verb can forget to ask.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,6 +38,8 @@ class Core:
     catalog: Catalog
     vault: Vault
     live: LiveGrants
+    monotonic: Callable[[], float] = time.monotonic
+    sysroot: Path = Path("/")
     gate: Gate = field(init=False)
     jail_lacks: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -48,7 +50,7 @@ class Core:
 
     def __post_init__(self) -> None:
         self.gate = Gate(
-            self.log, self.engine, self.catalog, self.live, world=self.world, monotonic=time.monotonic
+            self.log, self.engine, self.catalog, self.live, world=self.world, monotonic=self.monotonic
         )
 
     @property
@@ -109,9 +111,9 @@ class Core:
 
     def world(self) -> World:
         """Return the facts of this moment; the host is looked at again after a second."""
-        now = time.monotonic()
+        now = self.monotonic()
         if now - self._isolated_at > ISOLATION_MAX_AGE_S:
-            self._isolated = isolated(checks(Path("/")))
+            self._isolated = isolated(checks(self.sysroot))
             self._isolated_at = now
         return World(self.facts.profile, self._isolated, self.sealed)
 

@@ -8,11 +8,12 @@ log's creation entries → jobs that a crash cut off.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -25,7 +26,7 @@ from appliance.custody.slot import LOG_SLOT, open_slot
 from appliance.errors import Busy, IntegrityError, UnknownObject
 from appliance.gate import CREATED
 from appliance.grants import LiveGrants
-from appliance.home import Facts, Home, read_facts
+from appliance.home import CHANGED, Facts, Home, read_facts, read_officers
 from appliance.vault import Vault
 from audit.entry import JSON, parse_entry
 from audit.log import Log
@@ -33,7 +34,6 @@ from audit.note import NoteSigner
 from policy.engine import Engine
 
 GENESIS = "genesis"
-CHANGED = "differs from what the log's genesis entry names"
 _SEEN = "log_seen"
 
 
@@ -61,29 +61,51 @@ def take_lock(home: Home, inherited: int | None) -> int:
     return descriptor
 
 
-def open_appliance(home: Home, inherited_lock: int | None = None) -> Opened:
-    """Open and check everything; raises the error of the first thing that is wrong."""
-    lock = take_lock(home, inherited_lock)
-    facts = read_facts(home)
-    seed = open_slot(home.keys, LOG_SLOT, None)
-    try:
-        log = Log.open(home.log, NoteSigner(facts.origin, seed), time.time)
-    finally:
-        seed[:] = bytes(len(seed))
-    _check_genesis(home, facts, log)
-    engine = _load_policy(home, facts)
-    vault = Vault(home.vault)
-    vault.create()
-    leftovers = vault.recover()
-    catalog = Catalog(home.catalog)
-    core = Core(home, facts, log, engine, catalog, vault, LiveGrants(time.monotonic))
-    caught_up = catch_up(core)
-    cut_off = end_cut_off_jobs(core)
-    known = [row.id for row in catalog.list()]
-    core.missing, core.orphans = vault.damaged(known), vault.orphans(known)
+def open_appliance(
+    home: Home,
+    inherited_lock: int | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+    sysroot: Path = Path("/"),
+) -> Opened:
+    """Open and check everything; raises the error of the first thing that is wrong and holds nothing then."""
+    with ExitStack() as undo:
+        lock = take_lock(home, inherited_lock)
+        undo.callback(os.close, lock)
+        facts = read_facts(home)
+        log = _open_log(home, facts, clock)
+        undo.callback(log.close)
+        _check_genesis(home, facts, log)
+        engine = _load_policy(home, facts)
+        vault = Vault(home.vault)
+        vault.create()
+        leftovers = vault.recover()
+        catalog = Catalog(home.catalog)
+        undo.callback(catalog.close)
+        live = LiveGrants(monotonic)
+        core = Core(home, facts, log, engine, catalog, vault, live, monotonic=monotonic, sysroot=sysroot)
+        caught_up = catch_up(core)
+        cut_off = end_cut_off_jobs(core)
+        known = [row.id for row in catalog.list()]
+        core.missing, core.orphans = vault.damaged(known), vault.orphans(known)
+        undo.pop_all()
     say = structlog.get_logger()
     say.info("opened", home=str(home.root), leftovers=len(leftovers), caught_up=caught_up, cut_off=cut_off)
     return Opened(core, lock)
+
+
+def _open_log(home: Home, facts: Facts, clock: Callable[[], float]) -> Log:
+    seed = open_slot(home.keys, LOG_SLOT, None)
+    try:
+        signer = NoteSigner(facts.origin, seed)
+    finally:
+        seed[:] = bytes(len(seed))
+    if signer.vkey.text != facts.log_vkey:  # a log begun anew under another key repeats every other fact
+        raise IntegrityError(
+            f"{home.facts} names another log key than {home.keys} holds: restore both from a backup"
+        )
+    return Log.open(home.log, signer, clock)
 
 
 def _check_genesis(home: Home, facts: Facts, log: Log) -> None:
@@ -92,9 +114,7 @@ def _check_genesis(home: Home, facts: Facts, log: Log) -> None:
     genesis = parse_entry(log.entry(0))
     if genesis.kind != GENESIS or genesis.context.get("facts_sha256") != facts.digest:
         raise IntegrityError(f"{home.facts} {CHANGED}: restore it from a copy or from that entry")
-    officers = home.officers.read_bytes() if home.officers.exists() else b""
-    if hashlib.sha256(officers).hexdigest() != facts.officers_sha256:
-        raise IntegrityError(f"{home.officers} {CHANGED}: restore it, or it is not known who may approve")
+    read_officers(home, facts)
 
 
 def _load_policy(home: Home, facts: Facts) -> Engine:
