@@ -63,11 +63,6 @@ class LiveGrants:
             )
         self._leases[grant.index] = grant
 
-    def end(self, grant: Grant) -> None:
-        """Drop one grant, used or not; nothing happens when it is gone already."""
-        self._unused.pop(grant.index, None)
-        self._leases.pop(grant.index, None)
-
     def revoke_job(self, job: str) -> int:
         """Drop every grant and lease of a job; returns how many there were."""
         return self._drop(lambda grant: grant.job == job)

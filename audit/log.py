@@ -40,10 +40,10 @@ from audit.wal import WriteAhead
 Clock = Callable[[], float]
 
 MAX_GROUP = WIDTH
-RESERVE_BYTES = 1 << 20
 
 # Tuning: a start replays at most about this much; a write-ahead file is begun anew beyond it.
 ROTATE_BYTES = 1 << 20
+RESERVE_BYTES = 2 << 20  # the last entry, and in most cases the publication of what came before it
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -83,7 +83,7 @@ class Log:
         self._failure: str | None = None
         self._store, replay = recover(folder, signer.vkey)
         self.recovery = Recovery(len(replay.entries), replay.torn_bytes)
-        self._reserve: int | None = _hold_reserve(folder, held)
+        self._reserve = _hold_reserve(folder, held)
         self._note = self._sign()
         # Rewritten even when whole: after a failed fsync the cache may show what the disk does not have.
         self._wal = WriteAhead.begin(folder, replay.base, replay.base_note, replay.entries, self._note)
@@ -260,13 +260,7 @@ class Log:
 
     def _commit(self, entries: Sequence[bytes]) -> None:
         self._wal.check()
-        try:
-            self._wal.append_group(self.size, entries)
-        except OSError as failure:
-            self._wal.drop_unfinished()
-            if failure.errno in _FULL:
-                self._say_full()
-            raise
+        self._wal.append_group(self.size, entries)
         for entry in entries:
             self._store.append(entry)
         self._note = self._sign()
@@ -275,14 +269,13 @@ class Log:
 
     def _say_full(self) -> None:
         """Use the reserve to log that the log is full; it is the last entry until room was made."""
-        if self._reserve is None:
-            return
-        reserve, self._reserve = self._reserve, None
         record = Record("log.full", "log", "stop", self._signer.name, {"reason": "no space left for the log"})
         with suppress(
             OSError, AuditError
         ):  # the caller gets the first failure; this is an attempt to explain it
-            os.ftruncate(reserve, 0)
+            os.ftruncate(self._reserve, 0)
+            if not self._wal.settled:
+                self._wal.append_head(self._note)
             self._commit([encode_entry(record, self.size, format_time(self._clock()))])
             self._store.publish(self._note)
 
@@ -307,6 +300,8 @@ class Log:
         try:
             yield
         except OSError as failure:
+            if failure.errno in _FULL:
+                self._say_full()
             self._failure = f"it cannot be written: {failure.strerror}"
             raise LogUnavailable(
                 f"{self.path}: {self._failure}; nothing more is logged until it is opened again"

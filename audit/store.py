@@ -38,6 +38,7 @@ class Store:
         self._tiles: dict[Tile, list[bytes]] = {}
         self._written: set[Tile] = set()
         self._recent: dict[Tile, list[bytes]] = {}
+        self._last: tuple[int, list[bytes]] = (-1, [])
 
     def append(self, entry: bytes) -> None:
         """Add one entry to the tree and to what is still to be published."""
@@ -69,7 +70,9 @@ class Store:
             return self._edge
         if number in self._bundles:
             return self._bundles[number]
-        return read_bundle(self._folder, Tile(None, number))
+        if number != self._last[0]:
+            self._last = (number, read_bundle(self._folder, Tile(None, number)))
+        return self._last[1]
 
     def since(self, index: int) -> list[bytes]:
         """Return the entries from a bundle's beginning to the end."""

@@ -18,6 +18,7 @@ moment is brought along. Source: C2SP tlog-tiles v0.1.0, RFC 6962 section 2.1.
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,10 @@ __all__ = ["Report", "verify_log", "verify_receipt"]
 
 # Known names beside the public files. They are the writer's own; an auditor's copy may lack them.
 PRIVATE_NAMES = {WAL, LOCK, RESERVE, VKEY, INCOMING}
+
+# Tuning: a log that is being written names its newest tiles in a head within a second; wait for that one.
+PATIENCE_S = 2.0
+_PAUSE_S = 0.02
 
 # Tuning: bounds on what a hostile folder can make the verifier hold.
 _MAX_KINDS = 256
@@ -104,8 +109,10 @@ def verify_log(
             raise Invalid(f"{directory}: expected the log {origin}, found {head.origin}")
         check.extend(head)
         beyond = check.files_beyond()
-        if beyond or check.newer_receipts:  # perhaps published while we read: then a newer head covers them
+        deadline = time.monotonic() + PATIENCE_S
+        while not check.is_settled(beyond) and time.monotonic() < deadline:
             check.extend(check.read_head())
+            time.sleep(_PAUSE_S)
         check.demand_covered(beyond)
         check.demand_no_newer_receipt()
         return check.report
@@ -142,10 +149,9 @@ class _Check:
             )
         self.report.head = head
 
-    @property
-    def newer_receipts(self) -> bool:
-        """Tell whether a receipt's head is beyond what was verified so far."""
-        return bool(self._heads)
+    def is_settled(self, beyond: Sequence[Tile]) -> bool:
+        """Tell whether the verified head covers every file and receipt."""
+        return not self._heads and all(is_covered(tile, self.report.size) for tile in beyond)
 
     def files_beyond(self) -> list[Tile]:
         """Judge the name of every file under `tile/`; lists those that the verified head does not cover."""

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -92,13 +92,17 @@ def parse_write_ahead(data: bytes, key: VerifierKey) -> Replay:
 
 
 class WriteAhead:
-    """The write-ahead file, open for appending; `size` is the number of bytes known to be good."""
+    """The write-ahead file, open for appending.
+
+    `size` is the number of bytes known to be good, `settled` whether the last group's head stands behind it.
+    """
 
     def __init__(self, folder: Folder, base: int) -> None:
         self._folder = folder
         self.base = base
         self._fd = os.open(WAL, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
         self.size = os.fstat(self._fd).st_size
+        self.settled = True
 
     @classmethod
     def begin(
@@ -142,27 +146,36 @@ class WriteAhead:
 
     def append_group(self, first: int, entries: Sequence[bytes]) -> None:
         """Write a group and wait until it is on the disk: from here it is committed; raises OSError."""
-        frame = encode_group(first, entries)
-        write_at(self._fd, frame, self.size)
-        os.fdatasync(self._fd)
+        with self._undone_by_failure():
+            frame = encode_group(first, entries)
+            write_at(self._fd, frame, self.size)
+            os.fdatasync(self._fd)
         self.size += len(frame)
+        self.settled = False
 
     def append_head(self, note: bytes) -> None:
         """Write the signed head of what was committed, without waiting for the disk; raises OSError."""
-        frame = encode_head(note)
-        write_at(self._fd, frame, self.size)
+        with self._undone_by_failure():
+            frame = encode_head(note)
+            write_at(self._fd, frame, self.size)
         self.size += len(frame)
-
-    def drop_unfinished(self) -> None:
-        """Cut off what a failed append left; where that fails too, the next opening drops it."""
-        with suppress(OSError):
-            os.ftruncate(self._fd, self.size)
+        self.settled = True
 
     def close(self) -> None:
         """Close the file; safe to repeat."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    @contextmanager
+    def _undone_by_failure(self) -> Iterator[None]:
+        """Cut off what a failed append left; where that fails too, the next opening drops it."""
+        try:
+            yield
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, self.size)
+            raise
 
 
 def _encode(kind: bytes, payload: bytes) -> bytes:

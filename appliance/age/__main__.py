@@ -7,6 +7,8 @@ exit code is that of `appliance --help` and what was written to standard output 
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +18,7 @@ from appliance.age.hybrid import HybridIdentity
 from appliance.age.identity import Identity
 from appliance.age.recipients import parse_identity_file, parse_recipient
 from appliance.age.x25519 import X25519Identity
-from appliance.errors import ApplianceError, MediumMissing
+from appliance.errors import ApplianceError, MediumMissing, SpaceExhausted
 
 _MAX_IDENTITY_FILE = 64 * 1024
 
@@ -25,12 +27,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code of DESIGN's table."""
     options = _parser().parse_args(arguments)
     try:
-        _run(options, sys.stdin.buffer, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        try:
+            _run(options, sys.stdin.buffer, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            raise _stream_failed(error) from error
     except ApplianceError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     return 0
+
+
+def _stream_failed(error: OSError) -> ApplianceError:
+    """Say what became of standard input or output, and keep the interpreter's last flush from failing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    kind = SpaceExhausted if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} else MediumMissing
+    return kind(f"standard input or output failed: {error.strerror}; discard what was written")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,6 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from appliance.age.header import NONCE_SIZE
 from appliance.age.stream import BATCH, CHUNK_SIZE, SEALED_SIZE, TAG_SIZE, chunk_nonce
 from appliance.errors import IntegrityError, UsageError
 
@@ -43,11 +42,6 @@ class PayloadReader(io.RawIOBase):
         self._held = memoryview(bytearray(CHUNK_SIZE))
         self._held_index = -1
         self._hold(self._count - 1)  # before any position is trusted: the end is where it claims to be
-
-    @classmethod
-    def of_payload_file(cls, fd: int, key: bytes | bytearray) -> PayloadReader:
-        """Open a vault payload (16-byte nonce, then chunks) given by descriptor."""
-        return cls(fd, key, NONCE_SIZE, os.fstat(fd).st_size - NONCE_SIZE)
 
     def readable(self) -> bool:
         """Return True."""

@@ -36,11 +36,6 @@ def payload_key(file_key: bytes | bytearray, nonce: bytes) -> bytearray:
     return hkdf_sha256(file_key, nonce, b"payload")
 
 
-def sealed_size(plain_size: int) -> int:
-    """Return the bytes that `plain_size` bytes take as chunks, without header and nonce."""
-    return plain_size + TAG_SIZE * max(1, -(-plain_size // CHUNK_SIZE))
-
-
 def chunk_nonce(index: int, *, final: bool) -> bytes:
     """Return a chunk's nonce: its number in 11 bytes, big-endian, and whether it is the last."""
     return index.to_bytes(11, "big") + (b"\x01" if final else b"\x00")

@@ -18,7 +18,8 @@ from appliance.cli.failures import INTERRUPTED
 from appliance.cli.output import emit_json, emit_json_line, emit_table, printable
 from appliance.cli.progress import ENDS, Display
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
-from appliance.errors import JobFailed, ProtocolError, UsageError
+from appliance.errors import ContentRefused, JobFailed, ProtocolError, UsageError
+from appliance.training.config import MAX_CONFIG_BYTES, parse_config
 
 
 @click.command("train", cls=Verb, epilog=example("appliance train small --name first-run"))
@@ -49,7 +50,9 @@ def train_command(
         parameters: dict[str, object] = {"name": name, "resume": resume}
         fds: list[int] = []
         if config is not None and is_config_file(config):
-            fds.append(open_files.enter_context(Path(config).open("rb")).fileno())
+            source = open_files.enter_context(Path(config).open("rb")).fileno()
+            check_config(source, config)
+            fds.append(source)
             parameters |= {"source_fd": 0, "source_name": Path(config).stem}
         else:
             parameters["config"] = config
@@ -65,6 +68,17 @@ def train_command(
 def is_config_file(config: str) -> bool:
     """Tell a path from the name of a sealed config: it ends in .toml and there is such a file."""
     return config.endswith(".toml") and Path(config).is_file()
+
+
+def check_config(source: int, where: str) -> None:
+    """Judge a config before it is handed over; raises ContentRefused with the key, expected and found.
+
+    The daemon has it judged again in a jail, but a worker's words stay inside: only here can the key be named.
+    """
+    try:
+        parse_config(os.pread(source, MAX_CONFIG_BYTES + 1, 0))
+    except ContentRefused as refused:
+        raise ContentRefused(f"{where}: {refused}\nnext: correct the file and repeat") from refused
 
 
 @click.command("watch", cls=Verb, epilog=example("appliance watch 7f3a9c"))

@@ -142,7 +142,6 @@ def worker_environment() -> Mapping[str, str]:
         "LANG": "C.UTF-8",
         "HOME": "/nonexistent",
         "OMP_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
         **blas_environment(cpuinfo.read_text("utf-8") if cpuinfo.exists() else ""),
     }
 

@@ -18,6 +18,7 @@ from appliance.bundle.names import JSON_TEXT, SAFETENSORS, media_type_of
 from appliance.bundle.parts import PartOutput
 from appliance.bundle.stream import Member, Readable, bytes_member, digest_member
 from appliance.messages import Channel
+from appliance.training.architecture import architecture_json
 from appliance.training.config import parse_config
 from appliance.worker.port import Port, SealedInput, read_key
 from appliance.worklink import Begin, Finished, GivePart, MemberHashed, PartDone
@@ -54,7 +55,7 @@ def _model_folder(inputs: dict[str, SealedInput]) -> list[Member]:
 
     return [
         Member("model/model.safetensors", SAFETENSORS, weights.reader().size, plaintext),
-        bytes_member("model/config.json", JSON_TEXT, parsed.canonical()),
+        bytes_member("model/config.json", JSON_TEXT, architecture_json(parsed.model)),
         bytes_member("model/tokenizer.json", JSON_TEXT, json.dumps(TOKENIZER, sort_keys=True).encode()),
     ]
 

@@ -73,6 +73,22 @@ def test_a_post_quantum_key_seals_and_opens(tmp_path):
     assert ours("decrypt", "-i", tmp_path / "key", data=sealed).stdout == b"text"
 
 
+def test_a_full_output_has_its_exit_code(key):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123  a device
+        done = subprocess.run(
+            [sys.executable, "-I", "-m", "appliance.age", "encrypt", "-r", key[1]],
+            input=plain(200_000),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert done.returncode == 5
+    assert done.stderr == (
+        b"error: standard input or output failed: No space left on device; discard what was written\n"
+    )
+
+
 def test_every_failure_has_its_exit_code_and_one_line(key, tmp_path):
     path, recipient = key
     sealed = ours("encrypt", "-r", recipient, data=b"text").stdout

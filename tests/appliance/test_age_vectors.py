@@ -140,6 +140,19 @@ def test_no_cut_of_a_file_opens():
             age.open_bytes(vector.data[:size], identities(vector))
 
 
+def test_a_source_that_gives_a_few_bytes_at_a_time_is_no_shorter():
+    class Drop(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(min(size, 1000) if size >= 0 else size)
+
+    vector = next(v for v in VECTORS if v.name == "stream three")
+    out = io.BytesIO()
+    age.decrypt(Drop(vector.data), out, identities(vector))
+    assert out.getvalue() == vector.plain
+    with pytest.raises(IntegrityError, match="does not fit its tag"):
+        age.decrypt(Drop(vector.data[:-1]), io.BytesIO(), identities(vector))
+
+
 def test_a_header_without_end_costs_no_more_than_its_bound():
     class Endless(io.RawIOBase):
         taken = 0

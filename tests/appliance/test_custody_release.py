@@ -56,7 +56,7 @@ class Bench:
         key = self.custody.unwrap(self.grant(object_id, action)).key
         fd = self.vault.open_staged(object_id) if staged else self.vault.open_payload(object_id)
         try:
-            return age.PayloadReader.of_payload_file(fd, key).readall()
+            return age.PayloadReader(fd, key, 16, os.fstat(fd).st_size - 16).readall()
         finally:
             os.close(fd)
 

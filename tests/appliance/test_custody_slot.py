@@ -218,6 +218,12 @@ def test_a_full_disk_leaves_no_half_slot_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_slot_that_does_not_read_back_is_never_reported_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(slot, "open_bytes", lambda *_args: bytearray(b"other"))
+    with pytest.raises(IntegrityError, match="expected to read back what was written, found other bytes"):
+        make(tmp_path)
+
+
 def test_memory_that_is_not_there_is_an_error_and_no_crash(monkeypatch):
     class Refusing:
         @staticmethod

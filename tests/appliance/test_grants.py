@@ -104,6 +104,5 @@ def test_a_job_is_overdue_once_a_lease_it_uses_has_ended(live, clock):
     assert live.overdue_jobs() == frozenset()
     clock.now = 110.0
     assert live.overdue_jobs() == {"one"}
-    live.end(used)
-    live.end(used)
+    live.revoke_job("one")
     assert live.overdue_jobs() == frozenset()
