@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _stream_failed(error: OSError) -> ApplianceError:
-    """Say what became of standard input or output, and keep the interpreter's last flush from failing again."""
+    """Say what became of standard input or output, and keep the last flush from failing again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     kind = SpaceExhausted if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} else MediumMissing
     return kind(f"standard input or output failed: {error.strerror}; discard what was written")
