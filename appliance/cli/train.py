@@ -73,7 +73,7 @@ def is_config_file(config: str) -> bool:
 def check_config(source: int, where: str) -> None:
     """Judge a config before it is handed over; raises ContentRefused with the key, expected and found.
 
-    The daemon has it judged again in a jail, but a worker's words stay inside: only here can the key be named.
+    The daemon has it judged again in a jail, but a worker's words stay inside: only here is the key named.
     """
     try:
         parse_config(os.pread(source, MAX_CONFIG_BYTES + 1, 0))

@@ -396,12 +396,12 @@ def test_training_from_a_path_hands_over_the_open_file(daemon, run, tmp_path):
         daemon.secrets.append(os.read(fds[parameters["source_fd"]], 4096))
         return {"job": "7f3a"}
 
-    (tmp_path / "tiny.toml").write_bytes(b"[model]\n")
+    (tmp_path / "tiny.toml").write_bytes(b'data.corpus = "letters"\n')
     daemon.answers["Train"] = train
     done = run("train", str(tmp_path / "tiny.toml"), "--detach")
     assert done.output == "7f3a\n"
     assert daemon.parameters("Train") == {"source_fd": 0, "source_name": "tiny"}
-    assert daemon.secrets == [b"[model]\n"]
+    assert daemon.secrets == [b'data.corpus = "letters"\n']
 
 
 def test_a_name_that_ends_in_toml_without_a_file_stays_a_name(daemon, run):
