@@ -1,0 +1,144 @@
+"""One person alone takes nothing out: the two-person rule, with OpenSSH's own signatures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes.conftest import Template, checked
+from tests.processes.living import PYTHON, Living, run
+
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="needs ssh-keygen"),
+]
+
+
+class Desk:
+    """Request, signatures and export of one model, each by the command that a person types."""
+
+    def __init__(self, appliance: Living, template: Template, folder: Path) -> None:
+        self.appliance = appliance
+        self.template = template
+        self.folder = folder
+        self.request = folder / "export.request"
+        self.recipient = json.loads(
+            checked(*PYTHON, "appliance", "keygen", "recipient", "lab", "--out", folder, "--json")
+        )["recipient"]
+        self.make_request()
+
+    def make_request(self) -> None:
+        self.request.unlink(missing_ok=True)
+        self.done("request", "export", "tiny", "--to", self.recipient, "--reason", "r", "--out", self.request)
+
+    def done(self, *arguments: object) -> str:
+        finished = self.appliance.cli(*arguments)
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    def sign(
+        self, officer: str, *, namespace: str = "approval@appliance", document: Path | None = None
+    ) -> Path:
+        document = document or self.request
+        made = document.with_name(f"{document.name}.sig")
+        made.unlink(missing_ok=True)
+        checked(
+            "ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", self.template.folder / officer, document
+        )
+        return made.rename(self.folder / f"{officer}.sig")
+
+    def approve(self, officer: str, **options: Any) -> Any:
+        return self.appliance.cli("approve", self.request, self.sign(officer, **options))
+
+    def export(self) -> Any:
+        out = self.folder / "out"
+        out.mkdir(exist_ok=True)
+        options = ("--sign", "--to", self.recipient, "--request", self.request, "--out", out)
+        return self.appliance.cli("export", "tiny", *options)
+
+    def demand_not_exported(self, exit_code: int, said: str) -> None:
+        refused = self.export()
+        assert refused.returncode == exit_code, refused.stderr
+        assert said in refused.stderr
+        assert list((self.folder / "out").iterdir()) == []
+
+
+@pytest.fixture
+def desk(living: Living, template: Template, tmp_path: Path) -> Desk:
+    return Desk(living, template, tmp_path)
+
+
+def test_two_officers_release_one_export_and_only_one(desk: Desk):
+    desk.demand_not_exported(8, "two-officers")
+    assert desk.approve("alice").returncode == 0
+    desk.demand_not_exported(8, "two-officers")
+    assert desk.approve("bob").returncode == 0
+    exported = desk.export()
+    assert exported.returncode == 0, exported.stderr
+    (bundle,) = (desk.folder / "out").iterdir()
+    opened = checked(
+        *(*PYTHON, "appliance", "bundle", "open", bundle, "--identity", desk.folder / "lab.identity"),
+        *("--trust", desk.template.public / "bundle.vkey", "--out", desk.folder / "model"),
+    )
+    assert "model.safetensors" in opened
+    shutil.rmtree(bundle)
+    desk.demand_not_exported(9, "was used already")
+    desk.appliance.shutdown()
+    desk.appliance.demand_sound_log()
+
+
+def test_one_officer_signing_twice_counts_once(desk: Desk):
+    assert desk.approve("alice").returncode == 0
+    again = desk.approve("alice")
+    assert again.returncode != 0 or "1 of 2" in again.stdout
+    desk.demand_not_exported(8, "two-officers")
+
+
+def test_nobody_approves_their_own_request(desk: Desk):
+    refused = desk.approve("carol")
+    assert refused.returncode == 8
+    assert "carol asked for this and cannot approve it" in refused.stderr
+    assert desk.approve("alice").returncode == 0
+    desk.demand_not_exported(8, "two-officers")
+
+
+def test_a_signature_for_another_purpose_approves_nothing(desk: Desk):
+    refused = desk.approve("bob", namespace="file")
+    assert refused.returncode == 7
+    assert desk.approve("alice").returncode == 0
+    desk.demand_not_exported(8, "two-officers")
+
+
+def test_a_request_that_was_changed_is_refused_though_officers_sign_it(desk: Desk):
+    honest = desk.request.read_text()
+    desk.request.write_text(honest.replace('"reason":"r"', '"reason":"s"'))
+    refused = desk.approve("alice")
+    assert refused.returncode == 20, refused.stderr
+    # A signature of the changed document says nothing about the one that was made here.
+    forged = desk.sign("alice")
+    desk.request.write_text(honest)
+    assert desk.appliance.cli("approve", desk.request, forged).returncode == 7
+    desk.demand_not_exported(8, "two-officers")
+
+
+def test_approvals_of_one_recipient_release_nothing_to_another(desk: Desk):
+    for officer in ("alice", "bob"):
+        assert desk.approve(officer).returncode == 0
+    desk.recipient = json.loads(
+        checked(*PYTHON, "appliance", "keygen", "recipient", "other", "--out", desk.folder, "--json")
+    )["recipient"]
+    desk.demand_not_exported(8, "ask for what you mean to export")
+
+
+def test_a_key_that_nobody_enrolled_approves_nothing(desk: Desk, template: Template):
+    key = desk.folder / "mallory"
+    checked("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key, "-C", "alice")
+    made = run("ssh-keygen", "-q", "-Y", "sign", "-n", "approval@appliance", "-f", key, desk.request)
+    assert made.returncode == 0, made.stderr
+    refused = desk.appliance.cli("approve", desk.request, f"{desk.request}.sig")
+    assert refused.returncode == 7
+    assert "belongs to no enrolled officer" in refused.stderr
