@@ -235,6 +235,8 @@ class Trains:
             corpus = run.find("corpus", checked_name(want.name))
             run.name(corpus, by=run.used[0])
             run.give(worker, "corpus", corpus)
+            if corpus.id not in self._core.catalog.job(run.job).corpora:
+                self._core.catalog.add_corpus(run.job, corpus.id)
         except ApplianceError as refused:
             worker.send(Refused(refused.code))
             raise
@@ -259,7 +261,9 @@ class Trains:
         async with in_order:
             secret = {"steps": message.step, "flops": message.flops, "seed": message.seed}
             weights, optimizer = await outputs.publish([message.weights, message.optimizer], run.used, secret)
-            core.catalog.add_checkpoint(job, message.step, weights.id, optimizer.id)
+            with core.catalog.transaction():
+                core.catalog.add_checkpoint(job, message.step, weights.id, optimizer.id)
+                core.catalog.add_result(job, weights.id)
         for made in (weights, optimizer):
             run.keep(core.gate.receipt_of(made.log_index))
         run.tell("checkpoint", message.step, core.catalog.job(job).steps, object=weights.id)

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from appliance import __version__
@@ -21,6 +22,7 @@ from appliance.custodian.trains import Trains
 from appliance.custody.unsealing import open_custody, read_secret
 from appliance.errors import SealedError, UnknownObject, UsageError
 from appliance.gate import NamedObject, Thing
+from appliance.grants import LiveGrants
 from appliance.strictjson import JSON
 from audit.errors import AuditError
 from policy.model import Entity
@@ -279,7 +281,9 @@ class Verbs:
         if core.sealed:
             raise SealedError("the vault is sealed: open it with `appliance unseal` first")
         self._decide(caller, "configure", {"setting": "recover-identity"})
-        again = await asyncio.to_thread(open_custody, core.home, core.facts, core.vault, core.live, secret)
+        # Opened apart, with a table of its own: wiping it must not end the leases of running jobs.
+        alone = LiveGrants(time.monotonic)
+        again = await asyncio.to_thread(open_custody, core.home, core.facts, core.vault, alone, secret)
         try:
             again.reveal_identity(caller.descriptor("secret_out_fd"))
         finally:
@@ -343,7 +347,7 @@ def job_json(row: Job) -> dict[str, JSON]:
         "steps": row.steps,
         "created": row.created,
         "reason": row.reason,
-        "results": [checkpoint.weights for checkpoint in row.checkpoints],
+        "results": list(row.results),
     }
 
 

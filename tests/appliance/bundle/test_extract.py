@@ -1,5 +1,6 @@
 """The plaintext of a bundle is taken apart strictly, in one pass, whatever its cuts."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -165,21 +166,46 @@ def test_content_outside_its_parser_is_never_confirmed():
 
 
 @pytest.mark.parametrize(
-    "members",
+    ("name", "media_type", "data"),
     [
-        (),
-        (InnerMember("corpus/b.txt", TEXT, 1, "0" * 64), InnerMember("corpus/a.txt", TEXT, 1, "0" * 64)),
-        (InnerMember("../a.txt", TEXT, 1, "0" * 64),),
-        (InnerMember("a.txt", "application/zip", 1, "0" * 64),),
-        (InnerMember("a.json", JSON_TEXT, 1, "0" * 64),),
-        (InnerMember("a.txt", TEXT, 1, "0" * 63),),
-        (InnerMember("a.txt", TEXT, ustar.MAX_SIZE + 1, "0" * 64),),
-        (InnerMember("inner.json", TEXT, 1, "0" * 64),),
+        ("corpus/a/one.txt", TEXT, b"cut \xc3"),
+        ("config/c.toml", TOML, b"a = "),
     ],
 )
-def test_list_of_contents_outside_the_rules_is_refused(members):
-    with pytest.raises(ContentRefused):
-        extract(raw_stream(encode_inner(Inner(*_bound(), members))))
+def test_content_that_is_only_wrong_as_a_whole_is_never_confirmed(name, media_type, data):
+    promised = InnerMember(name, media_type, len(data), hashlib.sha256(data).hexdigest())
+    sink = Recorder()
+    with pytest.raises(ContentRefused, match=f"{name}: expected (UTF-8 text|TOML)"):
+        Extractor(LABEL, sink).feed(raw_stream(encode_inner(Inner(*_bound(), (promised,))), (name, data)))
+    assert sink.ended == []
+
+
+def empty(name: str) -> InnerMember:
+    return InnerMember(name, TEXT, 0, hashlib.sha256().hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("members", "match"),
+    [
+        ((), "found no member"),
+        ((empty("corpus/a/b.txt"), empty("corpus/a/a.txt")), "sorted and unique"),
+        ((empty("corpus/a/a.txt"), empty("corpus/a/a.txt")), "sorted and unique"),
+        ((empty("corpus/a/A.txt"), empty("corpus/a/a.txt")), "differs only by case"),
+        ((empty("corpus/a.txt"), empty("corpus/a.txt/b.txt")), "a file and a folder of one name"),
+        ((empty("../a.txt"),), "rename the file"),
+        ((empty("/etc/passwd"),), "rename the file"),
+        ((empty("inner.json"),), "free of twins"),
+        ((replace(empty("a.zip"), media_type="application/zip"),), "media_type as one of"),
+        ((replace(empty("a.json"), media_type=JSON_TEXT),), "one bundle per kind"),
+        ((replace(empty("a.txt"), sha256="0" * 63),), "expected sha256 to match"),
+        ((replace(empty("a.txt"), size=ustar.MAX_SIZE + 1),), "expected size as a whole number"),
+    ],
+)
+def test_list_of_contents_outside_the_rules_is_refused_before_any_member(members, match):
+    sink = Recorder()
+    with pytest.raises(ContentRefused, match=match):
+        Extractor(LABEL, sink).feed(raw_stream(encode_inner(Inner(*_bound(), members))))
+    assert sink.announced is None
 
 
 def test_stream_that_does_not_begin_with_its_list_is_refused():

@@ -1,5 +1,6 @@
 """An exported model is accepted whole, with a lineage that the log backs, or not at all."""
 
+import hashlib
 import os
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from appliance.errors import ContentRefused, Incomplete, IntegrityError, MediumMissing, SignatureError
 from appliance.export.lineage import ReceiptName
 from appliance.export.model_folder import complete_folder
-from appliance.export.signing import public_pem
+from appliance.export.signing import public_pem, sign_model
 from appliance.export.verify_model import verify_model
 
 from .conftest import PAYLOAD, SmallLog
@@ -104,11 +105,42 @@ def test_another_log_key_is_refused(exported):
         verify_model(exported.folder, other, exported.export_pub)
 
 
-def test_statement_of_another_model_is_refused(exported):
-    subjects = dict(exported.lineage.subjects)
-    exported.restate(subjects={**subjects, "model.safetensors": "00" * 32})
-    with pytest.raises(IntegrityError, match=r"model\.safetensors: expected SHA-256"):
+def sign_as_it_lies(exported) -> None:
+    """Sign the folder's present files, whatever the statement says of them."""
+    files = [path for path in exported.folder.rglob("*") if path.is_file() and path.name != "model.sig"]
+    digests = {
+        path.relative_to(exported.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
+    (exported.folder / "model.sig").write_bytes(sign_model("model", digests, exported.key))
+
+
+def test_statement_of_another_model_is_refused_although_signed(exported):
+    (exported.folder / "model.safetensors").write_bytes(b"another model")
+    sign_as_it_lies(exported)
+    with pytest.raises(IntegrityError, match="signed files as its subjects, found others; it is of another"):
         exported.verify()
+
+
+def test_statement_that_leaves_out_a_file_is_refused_although_signed(exported):
+    (exported.folder / "extra.json").write_bytes(b"{}")
+    sign_as_it_lies(exported)
+    with pytest.raises(IntegrityError, match="signed files as its subjects, found others"):
+        exported.verify()
+
+
+def test_lineage_file_that_the_statement_does_not_name_is_refused_although_signed(exported):
+    (exported.folder / "lineage" / "extra.entry").write_bytes(b"{}")
+    sign_as_it_lies(exported)
+    with pytest.raises(
+        ContentRefused, match=r"lineage/extra\.entry: expected only files that the statement names"
+    ):
+        exported.verify()
+
+
+def test_control_folder_signed_as_it_lies_is_accepted(exported):
+    sign_as_it_lies(exported)
+    exported.verify()
 
 
 def test_statement_that_names_another_log_is_refused(exported):
