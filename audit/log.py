@@ -11,6 +11,7 @@ leaves:
     4. tiles, then `checkpoint` (`publish`)         missing: derived again from the write-ahead file
     5. write-ahead file begun anew when it is long  the old or the new one, by rename
 
+KNOWN: a disk that neither fails nor answers holds `append` for as long as the kernel waits.
 Source: docs/formats/audit-log.md; C2SP tlog-checkpoint, tlog-tiles, tlog-proof.
 """
 
