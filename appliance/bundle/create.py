@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from appliance.age import FILE_KEY_SIZE, NONCE_SIZE, encode_header, parse_recipient, payload_key
 from appliance.bundle import dsse
-from appliance.bundle.folder import SSH_SIGNATURE, SUMS, BundleFolder
+from appliance.bundle.folder import SSH_SIGNATURE, SUMS, BundleFolder, write_all
 from appliance.bundle.inner import Inner, InnerMember, inner_of
 from appliance.bundle.manifest import (
     README,
@@ -201,5 +201,9 @@ def _new_part(
     key = payload_key(file_key, nonce)
     file_key[:] = bytes(FILE_KEY_SIZE)
     fd = folder.create_file(part_name(index))
-    os.write(fd, prefix)
+    try:
+        write_all(fd, memoryview(prefix), part_name(index))
+    except BaseException:
+        os.close(fd)
+        raise
     return PartOutput(fd, key, prefix)

@@ -3,6 +3,7 @@
 import base64
 import errno
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -173,6 +174,16 @@ def test_medium_that_fills_up_leaves_no_folder(world, monkeypatch, fail_at):
 
     monkeypatch.setattr(BundleFolder, "create_file", create_file)
     refuses_and_leaves_nothing(world, SpaceExhausted, "no room to write")
+
+
+def test_medium_full_at_a_parts_header_says_so_and_leaks_no_descriptor(world, monkeypatch):
+    def create_file(folder, name):  # noqa: ARG001  the method's signature
+        return os.open("/dev/full", os.O_RDWR)
+
+    monkeypatch.setattr(BundleFolder, "create_file", create_file)
+    before = set(Path("/proc/self/fd").iterdir())
+    refuses_and_leaves_nothing(world, SpaceExhausted, r"no room to write p0000\.age")
+    assert len(set(Path("/proc/self/fd").iterdir())) == len(before)
 
 
 def test_failing_disk_is_an_error_and_leaves_no_folder(world, monkeypatch):
