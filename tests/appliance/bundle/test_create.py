@@ -177,7 +177,7 @@ def test_medium_that_fills_up_leaves_no_folder(world, monkeypatch, fail_at):
 
 
 def test_medium_full_at_a_parts_header_says_so_and_leaks_no_descriptor(world, monkeypatch):
-    def create_file(folder, name):  # noqa: ARG001  the method's signature
+    def create_file(folder, name):
         return os.open("/dev/full", os.O_RDWR)
 
     monkeypatch.setattr(BundleFolder, "create_file", create_file)
