@@ -26,7 +26,7 @@ from appliance.bundle.names import media_type_of
 from appliance.bundle.parts import reread_part
 from appliance.bundle.signer import SignerKey
 from appliance.catalog import Object
-from appliance.custodian.approvals import Approved, approved_request
+from appliance.custodian.approvals import USED, Approved, approved_request
 from appliance.custodian.core import Core
 from appliance.custodian.files import give_bytes
 from appliance.custodian.jobs import Run, new_job_id
@@ -35,7 +35,7 @@ from appliance.custodian.tasks import config_of
 from appliance.custodian.workers import Worker, key_pipe
 from appliance.custody.release import Output
 from appliance.errors import IntegrityError, ProtocolError, SpaceExhausted
-from appliance.export.signing import SIGNATURE_NAME, sign_model
+from appliance.export.signing import SIGNATURE_NAME
 from appliance.gate import Allowed
 from appliance.worklink import Finished, GivePart, MemberHashed, OpenPart, PartDone
 from audit.entry import JSON
@@ -183,10 +183,8 @@ class _Export:
         if tuple(sorted(member.name for member in found)) != FILES_FROM_WORKER:
             raise ProtocolError("an exporting worker hashed other files than a model's")
         digests = {member.name.removeprefix(MODEL): member.sha256 for member in found}
-        made = lineage_files(self._core, self._approved, self._decided, digests)
-        signed = {**digests, **{name: hashlib.sha256(data).hexdigest() for name, data in made.items()}}
         key = self._core.custody.keyring.export_key()
-        made[SIGNATURE_NAME] = sign_model("model", signed, key)
+        made = lineage_files(self._core, self._approved, self._decided, digests, key)
         self._core.gate.outcome(
             "model-signed",
             f"Job:{self._run.job}",
@@ -242,7 +240,7 @@ class _Export:
         """From here on bytes leave: the request counts as used, in the log and then in the catalog."""
         request = self._approved.request
         self._core.gate.outcome(
-            "request-used",
+            USED,
             f"Person:{self._run.owner}",
             "export",
             f"Request:{request.id}",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
 from appliance import __version__
 from appliance.catalog import Object
 from appliance.code import code_digest
@@ -11,18 +13,15 @@ from appliance.custodian.approvals import Approved
 from appliance.custodian.core import Core
 from appliance.errors import IntegrityError
 from appliance.export.lineage import (
-    FOLDER,
     MATERIAL_KINDS,
     MAX_RECEIPTS,
-    STATEMENT_NAME,
-    TREE_HEAD_NAME,
     ApprovedBy,
     Commitment,
     Lineage,
     Material,
     ReceiptName,
-    encode_lineage,
 )
+from appliance.export.model_folder import MODEL_FOLDER, complete_folder
 from appliance.gate import Allowed
 from audit.entry import Entry, parse_entry
 
@@ -31,21 +30,24 @@ _ROOM_FOR_EXPORT = 16
 
 
 def lineage_files(
-    core: Core, approved: Approved, decided: Allowed, digests: Mapping[str, str]
+    core: Core,
+    approved: Approved,
+    decided: Allowed,
+    digests: Mapping[str, str],
+    key: EllipticCurvePrivateKey,
 ) -> dict[str, bytes]:
-    """Return the lineage folder's files by name; `digests` are those of the model's other files."""
+    """Return the lineage files and `model.sig` by name; `digests` are those of the model's own files."""
     weights = approved.weights
     indexes = _indexes(core, weights, approved, decided)
-    made: dict[str, bytes] = {}
+    receipts: dict[str, tuple[bytes, bytes]] = {}
     names: list[ReceiptName] = []
     for index in indexes:
         committed = core.gate.receipt_of(index)
         entry = parse_entry(committed.entry)
         name = f"{entry.action}-{index}"
         names.append(ReceiptName(name, index, entry.action))
-        made[f"{FOLDER}/{name}.tlog-proof"] = committed.receipt
-        made[f"{FOLDER}/{name}.entry"] = committed.entry
-    made[TREE_HEAD_NAME] = core.log.tree_head()
+        receipts[name] = (committed.receipt, committed.entry)
+    head = core.log.tree_head()
     created = parse_entry(core.log.entry(weights.log_index))
     lineage = Lineage(
         subjects=dict(digests),
@@ -67,7 +69,7 @@ def lineage_files(
         ),
         receipts=tuple(names),
     )
-    return {STATEMENT_NAME: encode_lineage(lineage), **made}
+    return complete_folder(MODEL_FOLDER, lineage, receipts, head, key)
 
 
 def _indexes(core: Core, weights: Object, approved: Approved, decided: Allowed) -> list[int]:
