@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import random
+import stat
 import threading
 
 import pytest
@@ -365,3 +368,56 @@ def test_threads_may_append_at_once(logs, signer, record):
         thread.join()
     log.close()
     assert verify_log(logs.home, signer.vkey).size == 40
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_life_of_groups_publications_and_restarts_leaves_one_sound_log(
+    logs, signer, record, monkeypatch, seed
+):
+    monkeypatch.setattr(audit.log, "ROTATE_BYTES", 8192)
+    draw = random.Random(seed)
+    log, kept = logs.create(), []
+    for _ in range(25):
+        step = draw.choice(("append", "append", "append", "publish", "close", "die"))
+        if step == "append":
+            kept += log.append([record(n) for n in range(draw.choice((1, 2, 60, 200, 256)))])
+        elif step == "publish":
+            log.publish()
+        else:
+            logs.die(log) if step == "die" else log.close()
+            log = logs.open()
+    log.close()
+    some = draw.sample(kept, min(20, len(kept)))
+    receipts = [verify_receipt(done.receipt, done.entry, signer.vkey) for done in some]
+    assert verify_log(logs.home, signer.vkey, receipts=receipts).size == len(kept)
+
+
+def test_tiles_are_durable_before_the_head_and_the_head_before_partials_go(logs, record, monkeypatch):
+    monkeypatch.setattr(audit.log, "ROTATE_BYTES", 1024)
+    log = logs.create()
+    log.append([record(1)])
+    log.publish()
+    order = []
+
+    def watch(name, say):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *a, **o: (order.append(say(*a)), real(*a, **o))[1])
+
+    watch("rename", lambda _, name: f"name {name}")
+    watch("unlink", lambda name: f"remove {name}")
+    watch("fsync", lambda fd: "sync folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "sync file")
+    log.append([record(n) for n in range(255)])  # long enough to publish and rotate by itself
+    head, removal, wal = (
+        order.index(f"{what}") for what in ("name checkpoint", "remove tile/0/000.p/1", "name wal")
+    )
+    named = [place for place, step in enumerate(order) if step.startswith("name ")]
+    assert all(order[place - 1] == "sync file" for place in named)  # bytes before the name
+    assert [order[place][5:] for place in named if place < head] == [
+        "tile/entries/000",
+        "tile/0/000",
+        "tile/1/000.p/1",
+    ]
+    assert order[named[2] + 1 : head - 1] == ["sync folder"] * 6  # ".", tile, three levels, 000.p
+    assert order[head + 1] == "sync folder"
+    assert head < removal < wal
+    assert order[wal + 1] == "sync folder"
