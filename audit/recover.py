@@ -8,7 +8,7 @@ Source: docs/formats/audit-log.md, "Recovery".
 from __future__ import annotations
 
 from audit.checkpoint import TreeHead, verify_tree_head
-from audit.errors import CouldNotCheck, Invalid
+from audit.errors import AuditError, CouldNotCheck, Invalid
 from audit.folder import CHECKPOINT, WAL, Folder
 from audit.note import MAX_NOTE_BYTES, VerifierKey
 from audit.store import Store, read_tile
@@ -40,7 +40,12 @@ def recover(folder: Folder, key: VerifierKey) -> tuple[Store, Replay]:
 
 def _published(folder: Folder, key: VerifierKey) -> list[TreeHead]:
     note = folder.read_if_present(CHECKPOINT, MAX_NOTE_BYTES)
-    return [] if note is None else [verify_tree_head(note, key)]
+    if note is None:
+        return []
+    try:
+        return [verify_tree_head(note, key)]
+    except AuditError as failure:
+        raise type(failure)(f"{folder.path / CHECKPOINT}: {failure}; restore a copy") from failure
 
 
 def _demand_within(heads: list[TreeHead], replay: Replay, folder: Folder) -> None:

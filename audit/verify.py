@@ -26,7 +26,7 @@ from pathlib import Path
 
 from audit.checkpoint import TreeHead, verify_tree_head
 from audit.entry import parse_entry
-from audit.errors import Invalid, Malformed
+from audit.errors import AuditError, Invalid, Malformed
 from audit.folder import CHECKPOINT, INCOMING, LOCK, RESERVE, TILES, VKEY, WAL, Folder
 from audit.merkle import leaf_hash
 from audit.note import MAX_NOTE_BYTES, VerifierKey
@@ -132,7 +132,11 @@ class _Check:
                 raise Invalid(f"{folder.path / entry.name}: unexpected file in the folder of a log")
 
     def read_head(self) -> TreeHead:
-        return verify_tree_head(self._folder.read(CHECKPOINT, MAX_NOTE_BYTES), self._key)
+        note = self._folder.read(CHECKPOINT, MAX_NOTE_BYTES)
+        try:
+            return verify_tree_head(note, self._key)
+        except AuditError as failure:
+            raise type(failure)(f"{self._folder.path / CHECKPOINT}: {failure}") from failure
 
     def extend(self, head: TreeHead) -> None:
         """Verify entries and tiles from what was verified so far up to a head."""
