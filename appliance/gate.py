@@ -195,7 +195,8 @@ class Gate:
         if isinstance(resource, Thing):
             return None, resource.entity, ""
         if isinstance(resource, StagedObject):
-            return None, _object_entity(resource.id, resource.kind, resource.name, "staged", ()), ""
+            entity = _object_entity(resource.id, resource.kind, resource.name, "staged", ())
+            return None, entity, "already-published" if self._is_published(resource.id) else ""
         row: Object | None = resource if isinstance(resource, Object) else None
         if isinstance(resource, NamedObject):
             unknown = Entity("Object", f"{resource.kind}/{resource.name}", {}, known=False)
@@ -208,6 +209,16 @@ class Gate:
         assert row is not None  # noqa: S101  narrows the union for the type checker
         entity = _object_entity(row.id, row.kind, row.name, "ready", row.compartments)
         return row, entity, self._differs(row)
+
+    def _is_published(self, object_id: str) -> bool:
+        """Say whether an object is in the catalog: the right to verify it ended there, and `use` begins."""
+        try:
+            self._catalog.get(object_id)
+        except UnknownObject:
+            return False
+        except IntegrityError:  # a damaged row is a row
+            pass
+        return True
 
     def _differs(self, row: Object) -> str:
         """Compare a catalog row with the entry that created it: the row is only a cache of the entry."""

@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,7 @@ def initialise(
             roles=_roles(enrolled.values(), [signer.person for signer in signers]),
             hybrid=hybrid,
         )
+        _tighten(scratch.root)
         if root.exists():
             root.rmdir()
         scratch.root.rename(root)
@@ -96,6 +98,12 @@ def initialise(
         shutil.rmtree(scratch.root, ignore_errors=True)
         raise
     return made
+
+
+def _tighten(root: Path) -> None:
+    """Take from everybody else what a generous umask gave them: nobody may write, strangers may not read."""
+    for path in root.rglob("*"):
+        path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IRWXO))
 
 
 def _roles(people: Iterable[str], officers: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -100,3 +100,23 @@ def short_home() -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="ta-", dir="/tmp"))
     yield home
     shutil.rmtree(home)
+
+
+@pytest.fixture
+def sim(tmp_path: Path) -> Iterator[Any]:
+    """A whole appliance in this process, unsealed, in the development profile."""
+    yield from _simulate(tmp_path, "development")
+
+
+@pytest.fixture
+def isolated_sim(tmp_path: Path) -> Iterator[Any]:
+    """The same in the isolated profile, on a host that is isolated."""
+    yield from _simulate(tmp_path, "isolated")
+
+
+def _simulate(folder: Path, profile: str) -> Iterator[Any]:
+    from tests.simulator import Simulator  # noqa: PLC0415  loads all four packages: only where it is asked for
+
+    simulator = Simulator(folder, profile=profile)
+    yield simulator
+    simulator.close()

@@ -16,9 +16,10 @@ from appliance.catalog import ApprovalRequest as RequestRow
 from appliance.catalog import Object
 from appliance.catalog.catalog import utc_now
 from appliance.custodian.core import Core
-from appliance.errors import PolicyRefused, ReplayRefused, UnknownObject, UsageError
+from appliance.errors import IntegrityError, PolicyRefused, ReplayRefused, UnknownObject, UsageError
 from appliance.gate import NamedObject, Thing
 from appliance.home import read_officers
+from audit.entry import Entry, parse_entry
 from policy.allowed_signers import Signer, parse_allowed_signers
 from policy.approvals import (
     Approval,
@@ -31,6 +32,8 @@ from policy.approvals import (
 from policy.model import Entity
 
 NEEDED = 2
+MADE = "request-made"
+USED = "request-used"
 MAX_VALID_HOURS = 24 * 14
 
 
@@ -86,7 +89,7 @@ def make_request(
     )
     document = request.encode()
     committed = core.gate.outcome(
-        "request-made",
+        MADE,
         f"Person:{person.id}",
         "request",
         f"Object:{found.id}",
@@ -135,6 +138,7 @@ def approved_request(core: Core, given: str, model: str, recipient: str) -> Appr
         raise ReplayRefused(
             f"request {name[:16]} was used already: each approval counts for one export; ask anew"
         )
+    _demand_unused(core, row)
     check_current(request, log_origin=core.facts.origin, policy_set=core.engine.digest, now=datetime.now(UTC))
     weights = core.catalog.get(request.objects[0])
     if weights.name != model or request.recipients != (recipient,) or request.action != "export":
@@ -144,6 +148,26 @@ def approved_request(core: Core, given: str, model: str, recipient: str) -> Appr
         )
         raise PolicyRefused(message)
     return Approved(request, tuple(_verified(core, request, row.document)), weights)
+
+
+def _demand_unused(core: Core, row: RequestRow) -> None:
+    """Ask the log whether a request was used: the catalog's word for it could have been set back."""
+    made = parse_entry(core.log.entry(row.log_index))
+    if made.kind != MADE or made.context.get("request") != row.id:
+        raise IntegrityError(
+            f"request {row.id[:16]}: log entry {row.log_index} did not make it; catalog.db was changed: "
+            "restore it from a backup"
+        )
+    for entry in core.log.entries(row.log_index + 1):
+        if row.id.encode("ascii") in entry and _uses(parse_entry(entry), row.id):
+            raise ReplayRefused(
+                f"request {row.id[:16]} was used already, says the log: each approval counts for one export; "
+                "ask anew"
+            )
+
+
+def _uses(entry: Entry, request: str) -> bool:
+    return entry.kind == USED and entry.context.get("request") == request
 
 
 def _known(core: Core, name: str, data: bytes) -> None:

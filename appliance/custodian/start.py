@@ -19,6 +19,7 @@ from typing import Any
 import structlog
 
 from appliance.catalog import Catalog
+from appliance.custodian.approvals import USED
 from appliance.custodian.core import Core
 from appliance.custodian.imports import ROLE
 from appliance.custodian.outputs import row_of
@@ -175,7 +176,7 @@ def _repeat_used(core: Core, entry: bytes, index: int) -> bool:
 _REPEATED: Mapping[str, Callable[[Core, bytes, int], bool]] = {
     CREATED: _repeat_created,
     "bundle-imported": _repeat_imported,
-    "request-used": _repeat_used,
+    USED: _repeat_used,
 }
 
 

@@ -1,0 +1,128 @@
+"""A log that was changed: the auditor says so, and the appliance does not start, or denies."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+import audit.log
+from appliance.errors import IntegrityError
+from appliance.gate import NamedObject
+from audit.errors import BadSignature, CouldNotCheck, Invalid, Malformed
+
+
+@pytest.fixture
+def stopped(sim):
+    """An appliance with three objects, stopped in good order."""
+    for number in range(3):
+        sim.add("weights", f"w{number}", f"weights {number}".encode())
+    sim.stop()
+    assert sim.verify_log() == 7
+    return sim
+
+
+def test_a_flipped_byte_of_an_entry(stopped):
+    with stopped.undone():
+        stopped.flip_byte_of_an_entry('"name":"w1"')
+        stopped.refuses_to_start(
+            Invalid, "found damage, though a tree head for 7 entries was signed after it; restore a copy"
+        )
+
+
+def test_a_flipped_byte_anywhere_in_the_write_ahead_file(stopped):
+    size = stopped.wal.stat().st_size
+    for offset in range(0, size, size // 40):
+        with stopped.undone():
+            stopped.flip_byte(stopped.wal, offset)
+            stopped.refuses_to_start((Invalid, Malformed, BadSignature), "write-ahead file|signature|note")
+        stopped.stop()
+
+
+def test_a_flipped_byte_of_the_checkpoint(stopped):
+    with stopped.undone():
+        stopped.flip_byte(stopped.checkpoint, 40)
+        stopped.refuses_to_start((BadSignature, Malformed, Invalid), "")
+        with pytest.raises((BadSignature, Malformed)):
+            stopped.verify_log()
+
+
+@pytest.mark.parametrize("level", ["entries", "0"])
+def test_a_flipped_byte_of_a_tile_is_seen_by_the_auditor_and_healed_at_the_next_start(stopped, level):
+    stopped.flip_byte(stopped.newest(level), 20)
+    with pytest.raises((Invalid, Malformed)):
+        stopped.verify_log()
+    stopped.start()
+    entries = len(stopped.entries())
+    stopped.stop()
+    assert stopped.verify_log() == entries == 7
+
+
+def test_a_removed_tail(stopped):
+    with stopped.undone():
+        stopped.remove_tail()
+        stopped.refuses_to_start(
+            Invalid, "holds entries 0 to 6, but a signed head says 7: its end was cut off, or a part"
+        )
+
+
+def test_a_removed_tail_with_its_checkpoint_is_seen_by_who_holds_a_receipt(stopped, tmp_path):
+    """The one attack that no check from inside can see: an older state of everything, whole and signed."""
+    stopped.start()
+    old = tmp_path / "old"
+    shutil.copytree(stopped.home.log, old)
+    stopped.unseal()
+    newer = stopped.add("weights", "newer", b"newer")
+    stopped.stop()
+    shutil.rmtree(stopped.home.log)
+    old.rename(stopped.home.log)
+    stopped.start()
+    stopped.unseal()
+    with stopped.refused(
+        IntegrityError, "may not use weights newer: catalog-names-no-entry .*restore it", ["deny use"]
+    ):
+        stopped.use(newer)
+    for _ in range(newer.log_index):  # the log grows past the entry that was removed: it is another one now
+        stopped.ask("train", stopped.add("config", "tiny", b"[model]"))
+    with stopped.refused(IntegrityError, "catalog-differs-from-log", ["deny use"]):
+        stopped.use(newer)
+
+
+def test_swapped_entries(stopped):
+    with stopped.undone():
+        stopped.swap_entries()
+        stopped.refuses_to_start(Invalid, "over 6 entries, as signed, found .*write-ahead file were changed")
+
+
+def test_a_log_without_its_write_ahead_file(stopped):
+    with stopped.undone():
+        stopped.wal.unlink()
+        stopped.refuses_to_start(CouldNotCheck, "expected a log's write-ahead file, found none")
+
+
+def test_another_log_of_the_same_name_under_the_same_key(stopped):
+    """Whoever copied the log key can write a log of their own; the catalog then names what is not in it."""
+    stopped.rewrite_genesis()
+    stopped.start()
+    stopped.unseal()
+    with stopped.refused(IntegrityError, "catalog-names-no-entry", ["deny use"]):
+        stopped.use(stopped.core.catalog.list()[0])
+
+
+def test_a_flipped_byte_in_an_old_tile_denies_what_its_entry_made(sim, monkeypatch):
+    monkeypatch.setattr(audit.log, "ROTATE_BYTES", 4096)
+    made = sim.add("weights", "tiny", b"weights")
+    while sim.core.log.size < 300:
+        sim.core.gate.outcome("note", "Custodian:custodian", "note", "Appliance:x", {})
+    sim.restart()
+    assert sim.read(made) == b"weights"
+    sim.restart()
+    bundle = sim.home.log / "tile/entries/000"
+    sim.flip_byte(bundle, bundle.read_bytes().index(b'"name":"tiny"') + 8)
+    with sim.refused(IntegrityError, "may not use weights tiny: catalog-names-no-entry", ["deny use"]):
+        sim.use(made)
+    with sim.refused(IntegrityError, "catalog-names-no-entry", ["deny train"]):
+        sim.ask("train", NamedObject("weights", "tiny"))
+    sim.stop()
+    with pytest.raises(Invalid):
+        sim.verify_log()
