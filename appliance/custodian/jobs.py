@@ -15,7 +15,7 @@ from pathlib import Path
 from appliance.catalog import Object
 from appliance.custodian.core import Core, job_entity
 from appliance.custodian.workers import Worker
-from appliance.errors import UnknownObject
+from appliance.errors import SpaceExhausted, UnknownObject
 from appliance.gate import Allowed, NamedObject
 from appliance.strictjson import JSON
 from audit.log import Committed
@@ -113,6 +113,11 @@ class Run:
 
 
 def _write(path: Path, data: bytes) -> None:
+    """Write one receipt whole or not at all; raises SpaceExhausted."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o640)
-    with os.fdopen(descriptor, "wb") as out:
-        out.write(data)
+    try:
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(data)
+    except OSError as full:
+        path.unlink(missing_ok=True)
+        raise SpaceExhausted(f"{path}: {full.strerror}; the log can issue this receipt again") from full

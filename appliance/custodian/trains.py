@@ -156,18 +156,24 @@ class Trains:
             self._seal_report(row.id, outputs, bytes(training.worker.child.report))
         outputs.discard()
         core.live.revoke_job(row.id)
+        for record in (self._log_end, self._catalogue_end):
+            try:
+                record(run, row.id, state, reason)
+            except (*_EXPECTED, OSError) as full:  # whoever watches is told of the end all the same
+                self._say.error("end-not-recorded", job=row.id, reason=str(full))
+        last = core.catalog.job(row.id)
+        run.tell(state, last.step, last.steps, **({"reason": reason} if reason else {}))
+
+    def _log_end(self, run: Run, job: str, state: str, reason: str) -> None:
         code = reason.partition(":")[0]
-        step = core.catalog.job(row.id).step
-        core.catalog.set_job(row.id, state=state, reason=reason)
-        try:
-            context: dict[str, JSON] = {"job": row.id, "state": state, "step": step, "reason": code}
-            run.keep(
-                core.gate.outcome("job-ended", "Custodian:custodian", "train", f"JobRecord:{row.id}", context)
-            )
-        except AuditError as dead:
-            self._say.error("log-unavailable", job=row.id, reason=str(dead))
-        steps = core.catalog.job(row.id).steps
-        run.tell(state, step, steps, **({"reason": reason} if reason else {}))
+        step = self._core.catalog.job(job).step
+        context: dict[str, JSON] = {"job": job, "state": state, "step": step, "reason": code}
+        run.keep(
+            self._core.gate.outcome("job-ended", "Custodian:custodian", "train", f"JobRecord:{job}", context)
+        )
+
+    def _catalogue_end(self, _run: Run, job: str, state: str, reason: str) -> None:
+        self._core.catalog.set_job(job, state=state, reason=reason)
 
     def _seal_report(self, job: str, outputs: Outputs, text: bytes) -> None:
         """Keep a worker's own words, sealed; losing them does not change how the job ended."""
