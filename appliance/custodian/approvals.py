@@ -27,6 +27,7 @@ from policy.approvals import (
     check_current,
     count_distinct,
     parse_request,
+    request_id,
     verify_approval,
 )
 from policy.model import Entity
@@ -153,10 +154,10 @@ def approved_request(core: Core, given: str, model: str, recipient: str) -> Appr
 def _demand_unused(core: Core, row: RequestRow) -> None:
     """Ask the log whether a request was used: the catalog's word for it could have been set back."""
     made = parse_entry(core.log.entry(row.log_index))
-    if made.kind != MADE or made.context.get("request") != row.id:
+    if made.kind != MADE or made.context.get("request") != row.id or request_id(row.document) != row.id:
         raise IntegrityError(
-            f"request {row.id[:16]}: log entry {row.log_index} did not make it; catalog.db was changed: "
-            "restore it from a backup"
+            f"request {row.id[:16]}: log entry {row.log_index} made no such document; catalog.db was "
+            "changed: restore it from a backup"
         )
     for entry in core.log.entries(row.log_index + 1):
         if row.id.encode("ascii") in entry and _uses(parse_entry(entry), row.id):

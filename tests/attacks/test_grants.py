@@ -47,8 +47,9 @@ def test_a_forged_grant_is_refused_and_the_true_one_still_good(sim, weights, cha
 
 def test_a_grant_for_one_object_forged_for_another_is_refused(sim, weights):
     other = sim.add("weights", "other", b"the others")
+    grant = sim.use(weights)
     with sim.refused(PolicyRefused, NOT_LIVE):
-        sim.open(sim.forge(sim.use(weights), object_id=other.id))
+        sim.open(sim.forge(grant, object_id=other.id))
 
 
 def test_a_grant_forged_from_a_logged_denial_is_refused(sim, weights):
@@ -131,7 +132,7 @@ def test_nobody_may_look_at_an_object(sim, kind):
 
 
 class Release(RuleBasedStateMachine):
-    """Whatever is asked, forged, waited for and revoked: a key comes out for a live grant and for no other."""
+    """Whatever is asked, forged, waited for and revoked: a key comes out for a live grant, no other."""
 
     grants = Bundle("grants")
 

@@ -1,0 +1,140 @@
+"""A catalog that was edited: each row is a cache of a log entry, and a difference denies."""
+
+from __future__ import annotations
+
+import pytest
+
+from appliance.errors import IntegrityError, UnknownObject
+from appliance.gate import NamedObject
+
+DIFFERS = "catalog-differs-from-log"
+
+
+@pytest.fixture
+def weights(sim):
+    config = sim.add("config", "tiny", b"[model]")
+    return sim.add("weights", "tiny", b"the weights", [config])
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("version", 7),
+        ("size", 12),
+        ("sha256", "0" * 64),
+        ("compartments", '["open"]'),
+        ("created", "2031-01-01T00:00:00.000000Z"),
+        ("job", "import-2"),
+        ("state", "staged"),
+        ("meta", '{"step":9}'),
+        ("log_index", 0),
+    ],
+)
+def test_an_edited_column_denies(sim, weights, column, value):
+    assert sim.edit_catalog(f"UPDATE objects SET {column} = ? WHERE id = ?", value, weights.id) == 1  # noqa: S608
+    with sim.refused(
+        IntegrityError,
+        f"may not sample weights tiny: {DIFFERS} .log entry 5.; catalog.db was",
+        ["deny sample"],
+    ):
+        sim.ask("sample", NamedObject("weights", "tiny"))
+
+
+def test_a_renamed_row_is_neither_what_it_was_nor_what_it_claims(sim, weights):
+    sim.edit_catalog("UPDATE objects SET name = 'public' WHERE id = ?", weights.id)
+    with sim.refused(IntegrityError, DIFFERS, ["deny sample"]):
+        sim.ask("sample", NamedObject("weights", "public"))
+    with sim.refused(UnknownObject, "sample: there is no weights named tiny", ["deny sample"]):
+        sim.ask("sample", NamedObject("weights", "tiny"))
+
+
+def test_weights_called_a_config_are_not_trained_from(sim, weights):
+    sim.edit_catalog("UPDATE objects SET kind = 'config', name = 'w' WHERE id = ?", weights.id)
+    with sim.refused(IntegrityError, DIFFERS, ["deny train"]):
+        sim.ask("train", NamedObject("config", "w"))
+
+
+def test_two_rows_that_exchanged_their_ids(sim, weights):
+    other = sim.add("weights", "other", b"the others")
+    for old, new in ((weights.id, "f" * 64), (other.id, weights.id), ("f" * 64, other.id)):
+        sim.edit_catalog("UPDATE objects SET id = ? WHERE id = ?", new, old)
+    for name in ("tiny", "other"):
+        with sim.refused(IntegrityError, DIFFERS, ["deny sample"]):
+            sim.ask("sample", NamedObject("weights", name))
+
+
+def test_a_row_that_points_at_the_entry_of_another(sim, weights):
+    other = sim.add("weights", "other", b"the others")
+    sim.edit_catalog("DELETE FROM objects WHERE id = ?", weights.id)
+    sim.edit_catalog("UPDATE objects SET log_index = ? WHERE id = ?", weights.log_index, other.id)
+    with sim.refused(IntegrityError, DIFFERS, ["deny sample"]):
+        sim.ask("sample", NamedObject("weights", "other"))
+
+
+def test_a_row_that_points_past_the_log(sim, weights):
+    sim.edit_catalog("UPDATE objects SET log_index = 1000000 WHERE id = ?", weights.id)
+    with sim.refused(IntegrityError, "catalog-names-no-entry", ["deny sample"]):
+        sim.ask("sample", NamedObject("weights", "tiny"))
+
+
+def test_a_parent_that_was_removed(sim, weights):
+    sim.edit_catalog("DELETE FROM parents WHERE child = ?", weights.id)
+    with sim.refused(IntegrityError, DIFFERS, ["deny sample"]):
+        sim.ask("sample", NamedObject("weights", "tiny"))
+
+
+def test_a_row_planted_for_an_object_that_was_never_logged(sim, weights):
+    staged = sim.stage(b"planted", name="planted")
+    sim.core.vault.publish(staged.id)
+    sim.edit_catalog(
+        "INSERT INTO objects SELECT ?, kind, 'planted', 1, size, sha256, 0, created, '[]', state, job, meta "
+        "FROM objects WHERE id = ?",
+        *(staged.id, weights.id),
+    )
+    with sim.refused(IntegrityError, DIFFERS, ["deny sample"]):
+        sim.ask("sample", NamedObject("weights", "planted"))
+
+
+@pytest.mark.parametrize(("column", "value"), [("compartments", "open"), ("meta", "[]"), ("version", -1)])
+def test_a_row_that_is_no_row_denies(sim, weights, column, value):
+    sim.edit_catalog(f"UPDATE objects SET {column} = ? WHERE id = ?", value, weights.id)  # noqa: S608
+    size = sim.core.log.size
+    with pytest.raises(IntegrityError, match=r"may not sample .*: catalog-damaged .*restore catalog.db"):
+        sim.ask("sample", NamedObject("weights", "tiny"))
+    assert [entry.decision.reasons for entry in sim.entries(size)] == [("catalog-damaged",)]
+    assert not sim.core.live._unused
+
+
+def test_a_row_edited_between_decision_and_use_denies_the_use(sim, weights):
+    sim.ask("sample", weights)
+    sim.edit_catalog("UPDATE objects SET sha256 = ? WHERE id = ?", "0" * 64, weights.id)
+    with sim.refused(IntegrityError, f"may not use weights tiny: {DIFFERS}", ["deny use"]):
+        sim.use(weights)
+
+
+def test_a_row_held_in_memory_is_compared_again(sim, weights):
+    """A caller that kept a row, or made one up, is judged by the log all the same."""
+    fake = sim.forge(weights, name="public")
+    with sim.refused(IntegrityError, f"may not sample weights public: {DIFFERS}", ["deny sample"]):
+        sim.ask("sample", fake)
+
+
+def test_a_catalog_set_back_catches_up_from_the_log(sim, weights):
+    sim.stop()
+    old = sim.home.catalog.read_bytes()
+    sim.start()
+    sim.unseal()
+    newer = sim.add("weights", "newer", b"newer")
+    sim.stop()
+    sim.home.catalog.write_bytes(old)
+    sim.start()
+    sim.unseal()
+    assert sim.core.catalog.get(newer.id) == newer
+    assert sim.read(newer) == b"newer"
+
+
+def test_a_damaged_catalog_file_refuses_to_start(sim, weights):
+    sim.stop()
+    with sim.undone():
+        sim.home.catalog.write_bytes(b"not a database" * 1000)
+        sim.refuses_to_start(IntegrityError, "catalog .* cannot be used: expected a sound database")
