@@ -1,14 +1,15 @@
 """From a folder to a checked appliance: every cache is compared with the log before anything is served.
 
 Order: the home's lock → public facts → the log's own slot → the log (with the recovery that a crash would
-need) → facts, rules and officers against the genesis entry → the vault's leftovers → the catalog against the
-log's creation entries → jobs that a crash cut off.
+need) → facts, rules and officers against the genesis entry → leftovers in vault and quarantine → the catalog
+against the log's creation entries → jobs that a crash cut off.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -49,6 +50,7 @@ class Opened:
 def take_lock(home: Home, inherited: int | None) -> int:
     """Hold the home for this process; raises Busy while another daemon has it, UnknownObject if none."""
     if inherited is not None:
+        os.set_inheritable(inherited, False)  # a child gets what is listed for it, and no lock
         return inherited
     try:
         descriptor = os.open(home.run / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -81,7 +83,7 @@ def open_appliance(
         engine = _load_policy(home, facts)
         vault = Vault(home.vault)
         vault.create()
-        leftovers = vault.recover()
+        leftovers = (*vault.recover(), *clear_quarantine(home))
         catalog = Catalog(home.catalog)
         undo.callback(catalog.close)
         live = LiveGrants(monotonic)
@@ -94,6 +96,14 @@ def open_appliance(
     say = structlog.get_logger()
     say.info("opened", home=str(home.root), leftovers=len(leftovers), caught_up=caught_up, cut_off=cut_off)
     return Opened(core, lock)
+
+
+def clear_quarantine(home: Home) -> tuple[str, ...]:
+    """Remove the parts of imports that a crash cut off; return whose they were."""
+    jobs = tuple(sorted(folder.name for folder in home.quarantine.iterdir()))
+    for job in jobs:
+        shutil.rmtree(home.quarantine / job)
+    return jobs
 
 
 def _open_log(home: Home, facts: Facts, clock: Callable[[], float]) -> Log:
