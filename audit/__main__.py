@@ -29,9 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status, with what went wrong on standard error."""
     options = _parser().parse_args(arguments)
     try:
-        if options.command == "show":
-            return _show(options)
-        return _verify(options)
+        code: int = options.run(options)
     except BrokenPipeError:  # `| head` has seen enough; keep the interpreter from flushing into it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -39,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(CouldNotCheck(f"{failure.filename or options.directory}: {failure.strerror}"), options)
     except AuditError as failure:
         return _fail(failure, options)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     verify = commands.add_parser(
         "verify", help="rehash every entry and tile; check signature, root, receipts"
     )
+    verify.set_defaults(run=_verify)
     verify.add_argument("directory", type=Path, metavar="LOGDIR")
     verify.add_argument("--vkey", type=Path, required=True, metavar="FILE", help="the log's public key")
     verify.add_argument("--origin", metavar="NAME", help="the log's name, to be compared with the signed one")
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         help="receipts NAME.tlog-proof, each with its entry beside it as NAME.entry",
     )
     show = commands.add_parser("show", help="list the entries, without verifying them")
+    show.set_defaults(run=_show)
     show.add_argument("directory", type=Path, metavar="LOGDIR")
     show.add_argument("--start", type=_index, default=0, metavar="N", help="first entry to list")
     for command in (verify, show):

@@ -7,7 +7,7 @@
     ├── CouldNotCheck      13   something needed for the check is missing or unreadable
     ├── LogBusy            16   another process holds the log open for writing
     ├── LogUnavailable     17   the log cannot be written: whoever depends on it must stop
-    └── LogExists          21   refused to begin a log where one is
+    └── AlreadyExists      21   refused to overwrite: a log, or a file that the auditor keeps
 
 *Wrong* (6, 7, 12) and *could not check* (13) never share a class: the first accuses, the second does not.
 """
@@ -66,8 +66,8 @@ class LogUnavailable(AuditError):
     code = "log-unavailable"
 
 
-class LogExists(AuditError):
-    """Refused to begin a log where one is."""
+class AlreadyExists(AuditError):
+    """Refused to overwrite: a log, or a file that the auditor keeps."""
 
     exit_code = 21
     code = "exists"

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from audit.checkpoint import TreeHead, sign_tree_head
 from audit.entry import Record, encode_entry, format_time, with_commitments
-from audit.errors import AuditError, Invalid, LogBusy, LogExists, LogUnavailable, Malformed
+from audit.errors import AlreadyExists, AuditError, Invalid, LogBusy, LogUnavailable, Malformed
 from audit.folder import INCOMING, LOCK, RESERVE, VKEY, Folder
 from audit.merkle import EMPTY_ROOT, inclusion_proof, leaf_hash, range_root, verify_inclusion
 from audit.note import NoteSigner
@@ -104,7 +104,7 @@ class Log:
     ) -> Log:
         """Begin an empty log, named by its signer, and open it.
 
-        The folder is made, mode 0750; one left by an interrupted `create` is taken over. Raises LogExists
+        The folder is made, mode 0750; one left by an interrupted `create` is taken over. Raises AlreadyExists
         where a log is, LogUnavailable.
         """
         directory = directory.absolute()
@@ -113,7 +113,7 @@ class Log:
                 directory.mkdir(mode=0o750)
             with Folder(directory) as folder:
                 if found := {entry.name for entry in folder.names()} - {LOCK, RESERVE, VKEY, INCOMING}:
-                    raise LogExists(
+                    raise AlreadyExists(
                         f"{directory}: expected an empty folder for a new log, found {min(found)!r}"
                     )
                 folder.replace(VKEY, f"{signer.vkey.text}\n".encode())

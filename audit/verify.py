@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audit.checkpoint import TreeHead, verify_tree_head
-from audit.entry import parse_entry
+from audit.entry import Entry, parse_entry
 from audit.errors import AuditError, Invalid, Malformed
 from audit.folder import CHECKPOINT, INCOMING, LOCK, RESERVE, TILES, VKEY, WAL, Folder
 from audit.merkle import leaf_hash
@@ -52,9 +52,10 @@ _MAX_DEPTH = 9  # tile / level / up to six groups / partials
 
 @dataclass(slots=True)
 class Report:
-    """What was verified: the signed head, entries by kind and decision, times, files, receipts."""
+    """What was verified: the signed head and its note, entries by kind and decision, times, files, receipts."""
 
     head: TreeHead
+    note: bytes = b""
     kinds: Counter[str] = field(default_factory=Counter)
     allowed: int = 0
     denied: int = 0
@@ -74,8 +75,8 @@ class Report:
         """The signed root, 32 bytes."""
         return self.head.root
 
-    def add(self, data: bytes, index: int) -> None:
-        """Count one entry after checking its form and place; raises Malformed, Invalid."""
+    def add(self, data: bytes, index: int) -> Entry:
+        """Count one entry after checking its form and place, and return it; raises Malformed, Invalid."""
         try:
             entry = parse_entry(data)
         except Malformed as failure:
@@ -89,6 +90,7 @@ class Report:
             self.denied += not entry.decision.allow
         self.first_time = self.first_time or entry.time
         self.last_time = entry.time
+        return entry
 
 
 def verify_log(
@@ -96,14 +98,16 @@ def verify_log(
     key: VerifierKey,
     origin: str | None = None,
     receipts: Sequence[VerifiedReceipt] = (),
+    observe: Callable[[Entry], None] | None = None,
 ) -> Report:
     """Check a log's folder as the module's list says; safe while the log is being written to.
 
-    `origin` names the log expected, where the key's name is not enough. Raises Malformed, BadSignature,
+    `origin` names the log expected, where the key's name is not enough. `observe` is told each entry once, in
+    order, as it is read: what it made of them counts only if this returns. Raises Malformed, BadSignature,
     Invalid; CouldNotCheck for what is missing or unreadable.
     """
     with Folder(directory) as folder:
-        check = _Check(folder, key, receipts)
+        check = _Check(folder, key, receipts, observe)
         head = check.read_head()
         if origin is not None and head.origin != origin:
             raise Invalid(f"{directory}: expected the log {origin}, found {head.origin}")
@@ -121,9 +125,17 @@ def verify_log(
 class _Check:
     """One pass over a log: `tree` and `report` hold what was verified so far."""
 
-    def __init__(self, folder: Folder, key: VerifierKey, receipts: Sequence[VerifiedReceipt]) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        key: VerifierKey,
+        receipts: Sequence[VerifiedReceipt],
+        observe: Callable[[Entry], None] | None,
+    ) -> None:
         self._folder = folder
         self._key = key
+        self._observe = observe
+        self._note = b""
         self._tree = Tree()
         self._heads = deque(sorted({receipt.head for receipt in receipts}, key=lambda head: head.size))
         self.report = Report(TreeHead(key.name, 0, self._tree.root()), receipts=len(receipts))
@@ -132,9 +144,9 @@ class _Check:
                 raise Invalid(f"{folder.path / entry.name}: unexpected file in the folder of a log")
 
     def read_head(self) -> TreeHead:
-        note = self._folder.read(CHECKPOINT, MAX_NOTE_BYTES)
+        self._note = self._folder.read(CHECKPOINT, MAX_NOTE_BYTES)
         try:
-            return verify_tree_head(note, self._key)
+            return verify_tree_head(self._note, self._key)
         except AuditError as failure:
             raise type(failure)(f"{self._folder.path / CHECKPOINT}: {failure}") from failure
 
@@ -151,7 +163,7 @@ class _Check:
                 f"{self._folder.path}: expected {head.size} entries with root {head.root.hex()}, as signed, "
                 f"found {self._tree.size} with root {self._tree.root().hex()}: rewritten or set back",
             )
-        self.report.head = head
+        self.report.head, self.report.note = head, self._note
 
     def is_settled(self, beyond: Sequence[Tile]) -> bool:
         """Tell whether the verified head covers every file and receipt."""
@@ -196,7 +208,9 @@ class _Check:
             raise Invalid(f"{Tile(None, number, width).path}: entries changed while they were read")
         self._check_partials(Tile(None, number), width, lambda count: encode_bundle(entries[:count]))
         for index in range(known, width):
-            self.report.add(entries[index], number * WIDTH + index)
+            entry = self.report.add(entries[index], number * WIDTH + index)
+            if self._observe is not None:
+                self._observe(entry)
             for tile, filled in self._tree.append(hashes[index]):
                 self._check_tile(tile, filled)
             self._check_receipts()

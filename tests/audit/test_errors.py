@@ -15,7 +15,7 @@ TABLE = {
     "CouldNotCheck": 13,
     "LogBusy": 16,
     "LogUnavailable": 17,
-    "LogExists": 21,
+    "AlreadyExists": 21,
 }
 
 

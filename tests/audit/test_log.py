@@ -10,7 +10,15 @@ import pytest
 import audit.log
 from audit.checkpoint import verify_tree_head
 from audit.entry import commitment, parse_entry
-from audit.errors import BadSignature, CouldNotCheck, Invalid, LogBusy, LogExists, LogUnavailable, Malformed
+from audit.errors import (
+    AlreadyExists,
+    BadSignature,
+    CouldNotCheck,
+    Invalid,
+    LogBusy,
+    LogUnavailable,
+    Malformed,
+)
 from audit.log import Log, Recovery
 from audit.note import NoteSigner, VerifierKey
 from audit.receipt import verify_receipt
@@ -305,11 +313,11 @@ def test_a_closed_log_takes_nothing_more(logs, record):
 
 def test_a_log_is_not_begun_over_another_or_over_strange_files(logs, signer, clock, tmp_path):
     logs.create().close()
-    with pytest.raises(LogExists, match="expected an empty folder for a new log"):
+    with pytest.raises(AlreadyExists, match="expected an empty folder for a new log"):
         logs.create()
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/thesis").write_text("mine")
-    with pytest.raises(LogExists, match="found 'thesis'"):
+    with pytest.raises(AlreadyExists, match="found 'thesis'"):
         Log.create(tmp_path / "docs", signer, clock)
 
 

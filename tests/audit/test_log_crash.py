@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import audit.log
-from audit.errors import LogExists
+from audit.errors import AlreadyExists
 from audit.receipt import verify_receipt
 from audit.verify import verify_log
 
@@ -105,7 +105,7 @@ def test_a_crash_at_any_call_loses_nothing_that_was_answered(
 
 def demand_recovered(logs, signer, record, answered, at):
     if (logs.home / "wal").exists():
-        with pytest.raises(LogExists):
+        with pytest.raises(AlreadyExists):
             logs.create()
         log = logs.open()
     else:
