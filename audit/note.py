@@ -127,10 +127,21 @@ class VerifiedNote:
 
 
 @dataclass(frozen=True, slots=True)
-class _SignatureLine:
+class SignatureLine:
+    """One unverified signature line: whose it claims to be, and the bytes after the key id."""
+
     name: str
     key_id: bytes
     blob: bytes
+
+    @property
+    def text(self) -> str:
+        """The line, with its newline; the inverse of `parse_signature_lines`."""
+        return f"{_DASH}{self.name} {base64.b64encode(self.key_id + self.blob).decode()}\n"
+
+    def is_by(self, key: VerifierKey) -> bool:
+        """Tell whether the line claims to be by this key."""
+        return (self.name, self.key_id) == (key.name, key.key_id)
 
 
 def sign_note(text: str, signers: Sequence[NoteSigner]) -> bytes:
@@ -138,20 +149,17 @@ def sign_note(text: str, signers: Sequence[NoteSigner]) -> bytes:
     if not text.endswith("\n") or not signers:
         raise Malformed("a note needs a text that ends in a newline, and at least one signer")
     _check_characters(text)
-    lines = [
-        f"{_DASH}{signer.name} {base64.b64encode(signer.vkey.key_id + signer.sign(text.encode())).decode()}\n"
-        for signer in signers
-    ]
-    return (text + "\n" + "".join(lines)).encode()
+    lines = [SignatureLine(each.name, each.vkey.key_id, each.sign(text.encode())) for each in signers]
+    return (text + "\n" + "".join(line.text for line in lines)).encode()
 
 
 def verify_note(data: bytes, known: Sequence[VerifierKey]) -> VerifiedNote:
     """Return the text of a note that a known key signed; raises Malformed or BadSignature."""
-    text, lines = _split(data)
+    text, lines = parse_note(data)
     names: list[str] = []
     for line in lines:
         for key in known:
-            if (key.name, key.key_id) == (line.name, line.key_id):
+            if line.is_by(key):
                 key.verify_text(text, line.blob)
                 if key.name not in names:
                     names.append(key.name)
@@ -174,7 +182,23 @@ def decode_base64(text: str, where: str) -> bytes:
     return data
 
 
-def _split(data: bytes) -> tuple[str, list[_SignatureLine]]:
+def parse_note(data: bytes) -> tuple[str, list[SignatureLine]]:
+    """Split a note into its text and signature lines, none of them verified; raises Malformed."""
+    note = _decode(data)
+    text, gap, signatures = note.rpartition("\n\n")
+    if not gap:
+        raise Malformed(
+            "signed note: expected a text, an empty line and signature lines; is the end cut off?"
+        )
+    return text + "\n", _parse_lines(signatures)
+
+
+def parse_signature_lines(data: bytes) -> list[SignatureLine]:
+    """Read signature lines that stand alone, as a witness answers; raises Malformed."""
+    return _parse_lines(_decode(data))
+
+
+def _decode(data: bytes) -> str:
     if len(data) > MAX_NOTE_BYTES:
         raise Malformed(f"signed note: expected at most {MAX_NOTE_BYTES} bytes, found {len(data)}")
     try:
@@ -182,18 +206,21 @@ def _split(data: bytes) -> tuple[str, list[_SignatureLine]]:
     except UnicodeDecodeError as failure:
         raise Malformed("signed note: expected UTF-8") from failure
     _check_characters(note)
-    text, gap, signatures = note.rpartition("\n\n")
-    if not gap or not signatures.endswith("\n"):
+    return note
+
+
+def _parse_lines(text: str) -> list[SignatureLine]:
+    if not text.endswith("\n"):
         raise Malformed(
-            "signed note: expected a text, an empty line and signature lines; is the end cut off?"
+            "signed note: expected a text, an empty line and signature lines, each with its newline; cut off?"
         )
-    lines = signatures[:-1].split("\n")
+    lines = text[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
         raise Malformed(f"signed note: expected at most {MAX_SIGNATURES} signatures, found {len(lines)}")
-    return text + "\n", [_parse_line(line) for line in lines]
+    return [_parse_line(line) for line in lines]
 
 
-def _parse_line(line: str) -> _SignatureLine:
+def _parse_line(line: str) -> SignatureLine:
     parts = line.removeprefix(_DASH).split(" ")
     if not line.startswith(_DASH) or len(parts) != 2:
         raise Malformed(f"signature line: expected an em dash, a name and base64, found {line[:80]!r}")
@@ -202,7 +229,7 @@ def _parse_line(line: str) -> _SignatureLine:
     blob = decode_base64(encoded, f"signature by {name}")
     if len(blob) <= 4:
         raise Malformed(f"signature by {name}: expected a key id and a signature, found {len(blob)} bytes")
-    return _SignatureLine(name, blob[:4], blob[4:])
+    return SignatureLine(name, blob[:4], blob[4:])
 
 
 def _check_name(name: str) -> None:
