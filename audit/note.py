@@ -212,7 +212,7 @@ def _decode(data: bytes) -> str:
 def _parse_lines(text: str) -> list[SignatureLine]:
     if not text.endswith("\n"):
         raise Malformed(
-            "signed note: expected a text, an empty line and signature lines, each with its newline; cut off?"
+            "signed note: expected a text, an empty line and signature lines; is the end cut off?"
         )
     lines = text[:-1].split("\n")
     if len(lines) > MAX_SIGNATURES:
