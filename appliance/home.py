@@ -163,7 +163,9 @@ def parse_facts(raw: bytes, where: str) -> Facts:
         value["trust"] = tuple(value["trust"])
         value["roles"] = {name: tuple(roles) for name, roles in value["roles"].items()}
         facts = Facts(**value)
-        if facts.canonical() != raw.rstrip(b"\n") or facts.format != FORMAT or facts.profile not in PROFILES:
+        if type(facts.format) is not int or facts.format != FORMAT or facts.profile not in PROFILES:
+            raise ValueError("another format or profile")
+        if facts.canonical() != raw.removesuffix(b"\n"):
             raise ValueError("not canonical")
     except (ValueError, TypeError, AttributeError, RecursionError) as broken:
         message = f"{where} is damaged ({broken}): restore it from the log's genesis entry or a backup"

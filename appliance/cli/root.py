@@ -122,7 +122,9 @@ class Root(click.Group):
             if isinstance(error, OSError) and error.errno == errno.EPIPE and not error.filename:
                 _silence_stdout()
                 ctx.exit(BROKEN_PIPE)
-            raise as_failure(error, debug=ctx.ensure_object(Session).debug) from error
+            session = ctx.find_object(Session)  # none where the group's own code was not reached
+            debug = session.debug if session else bool(ctx.params.get("debug"))
+            raise as_failure(error, debug=debug) from error
         return result
 
 
