@@ -60,12 +60,18 @@ class Connection:
         self._closing = False  # we send nothing more than what is buffered
         self.closed = False
         self._deadline: asyncio.TimerHandle | None = None
+        self._owing_since = 0.0
         self._loop.add_reader(sock, self._readable)
         self._expect_within(limits.silent_s)
 
     def fileno(self) -> int:
         """Return the socket's descriptor, to be shown to the custodian."""
         return self._sock.fileno()
+
+    @property
+    def owing_s(self) -> float:
+        """Seconds that the client has owed us bytes: its first message, the rest of one, reading ours."""
+        return 0.0 if self._deadline is None else self._loop.time() - self._owing_since
 
     async def next(self) -> tuple[bytes, tuple[int, ...]] | None:
         """Return the next message and its descriptors, now the caller's; None when there are no more."""
@@ -182,4 +188,6 @@ class Connection:
     def _expect_within(self, seconds: float | None) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
+        else:
+            self._owing_since = self._loop.time()
         self._deadline = None if seconds is None else self._loop.call_later(seconds, self.close)

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 CHANNEL_FD, LISTENER_FD = 3, 4
 _ACCEPT_PAUSE_S = 1.0
+_CROWDED_PATIENCE_S = 1.0  # when all places are taken: enough for a request that is on its way
+_DRAIN_BYTES = 64 * 1024
 
 
 class _Client:
@@ -111,7 +113,7 @@ class Front:
             loop.remove_reader(self._listener)
             loop.call_later(_ACCEPT_PAUSE_S, loop.add_reader, self._listener, self._accept)
             return
-        if len(self._clients) >= self._limits.clients:
+        if len(self._clients) >= self._limits.clients and not self._make_room():
             os.close(shown)
             self._turn_away(sock)
             return
@@ -121,12 +123,23 @@ class Front:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _make_room(self) -> bool:
+        """Drop whoever has kept us waiting longest: mute connections must not shut out those who speak."""
+        waited_for = [each.connection for each in self._clients.values() if not each.connection.closed]
+        slowest = max(waited_for, key=lambda connection: connection.owing_s, default=None)
+        if slowest is None or slowest.owing_s < _CROWDED_PATIENCE_S:
+            return False
+        slowest.close()
+        return True
+
     def _turn_away(self, sock: socket.socket) -> None:
         found = (
             f"expected at most {self._limits.clients} clients at once, found them all here: try again later"
         )
         with sock, contextlib.suppress(OSError):
             sock.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                sock.recv(_DRAIN_BYTES)  # closing with a request unread would take our answer back
             sock.send(self._refused(Busy(found)))
 
     async def _serve_client(self, client: _Client, shown: int) -> None:

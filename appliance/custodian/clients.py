@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from appliance.errors import ApplianceError, ProtocolError, by_code
+from appliance.errors import ApplianceError, MediumMissing, ProtocolError, SpaceExhausted, by_code
 from appliance.frontlink import FROM_FRONT, Call, ClientClosed, ClientOpened, Disconnect, Failure, Reply
 from appliance.messages import Channel, close_fds
 from appliance.strictjson import JSON
@@ -25,6 +26,7 @@ from policy.errors import PolicyError
 
 _PEERCRED = struct.Struct("iII")
 _REFUSED = "Refused"
+_MEDIUM_GONE = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ENOTDIR, errno.EROFS)
 _INTERNAL = "an internal error: the daemon's own log names it; nothing was released"
 
 
@@ -144,6 +146,9 @@ class Clients:
             self._refuse(message, refused)
         except asyncio.CancelledError:
             raise
+        except OSError as broken:
+            self._log.exception("call-failed", method=message.method)
+            self._refuse(message, refusal_of(broken))
         except Exception:  # noqa: BLE001  a fault in one call must not end the custodian; it is said and logged
             self._log.exception("call-failed", method=message.method)
             self._refuse(message, ApplianceError(_INTERNAL))
@@ -171,6 +176,15 @@ class Clients:
             "message": str(refused),
         }
         self._channel.send(Failure(message.conn, message.serial, _REFUSED, parameters))
+
+
+def refusal_of(broken: OSError) -> ApplianceError:
+    """Return the error of the appliance that a fault of a disk or medium is; any other is our own."""
+    if broken.errno in (errno.ENOSPC, errno.EDQUOT):
+        return SpaceExhausted("no space is left: nothing half-written stays, free some and repeat")
+    if broken.errno in _MEDIUM_GONE:
+        return MediumMissing(f"expected a folder on a readable medium, found: {broken.strerror}")
+    return ApplianceError(_INTERNAL)
 
 
 def code_of(exit_code: int) -> str:

@@ -47,6 +47,8 @@ def test_children_of_a_process_that_was_sealed_hold_no_lock(living: Living):
     living.unseal()
     job = living.train("endless")
     living.wait_for(job, "started")
+    held = [str(link.readlink()) for link in open_files(living.pid)]
+    assert str(living.home / "run" / "lock") in held  # the positive control
     for child in descendants(living.pid):
         targets = [str(link.readlink()) for link in open_files(child)]
         assert not [target for target in targets if str(living.home / "run") in target], targets
