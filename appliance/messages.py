@@ -160,9 +160,8 @@ class Channel:
 
         Raises EOFError at the end, ProtocolError for anything malformed; descriptors are closed then.
         """
-        space = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
         try:
-            data, control, flags, _ = self._sock.recvmsg(MAX_MESSAGE + 1, space, socket.MSG_CMSG_CLOEXEC)
+            data, control, flags = self._next_packet()
         except BlockingIOError:
             return None
         except ConnectionResetError as error:
@@ -179,6 +178,15 @@ class Channel:
         except BaseException:
             close_fds(fds)
             raise
+
+    def _next_packet(self) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
+        space = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
+        try:
+            return self._sock.recvmsg(MAX_MESSAGE + 1, space, socket.MSG_CMSG_CLOEXEC)[:3]
+        except ConnectionResetError:
+            # It ended with packets of ours unread. The kernel says so once, ahead of what it had sent before:
+            # its last words stand in the queue behind this error.
+            return self._sock.recvmsg(MAX_MESSAGE + 1, space, socket.MSG_CMSG_CLOEXEC)[:3]
 
     def receive(self, kinds: Kinds, timeout_s: float | None = None) -> tuple[Any, tuple[int, ...]]:
         """Wait for the next message. Raises as `try_receive`, TimeoutError after `timeout_s`."""

@@ -7,6 +7,7 @@ here before anything else looks at it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -67,11 +68,11 @@ class Worker:
         return worker
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
-        """Send a message and close its descriptors; raises JobFailed when the worker is gone."""
+        """Send a message and close its descriptors; raises what a worker that is gone failed with."""
         try:
             self.child.channel.send(message, descriptors)
-        except OSError as gone:
-            raise JobFailed("the worker ended before it took its next message") from gone
+        except (EOFError, OSError) as gone:
+            raise self._last_word() from gone
         finally:
             close_fds(descriptors)
 
@@ -100,6 +101,16 @@ class Worker:
         if isinstance(message, Failed):
             raise _failure(message)
         return message
+
+    def _last_word(self) -> ApplianceError:
+        """Return the error that a worker named before it ended, JobFailed where it named none."""
+        with contextlib.suppress(EOFError, OSError, ProtocolError):
+            while (received := self.child.channel.try_receive(TO_CUSTODIAN)) is not None:
+                message, descriptors = received
+                close_fds(descriptors)
+                if isinstance(message, Failed):
+                    return _failure(message)
+        return JobFailed("the worker ended before it took its next message")
 
     async def expect(self, kind: type[_M]) -> _M:
         """Return the next message, which must be of `kind`."""

@@ -277,6 +277,17 @@ def test_a_far_end_that_closed_with_mail_unread_is_the_end_too(pair):
         ours.receive(KINDS)
 
 
+def test_last_words_arrive_though_the_far_end_left_mail_unread(pair):
+    """A worker that refuses a file says so and ends, with our next message still in its queue."""
+    ours, far = pair
+    ours.send(Empty())
+    far.send(Blob(b"refused"))
+    far.close()
+    assert ours.receive(KINDS)[0] == Blob(b"refused")
+    with pytest.raises(EOFError):
+        ours.receive(KINDS)
+
+
 def test_a_far_end_that_does_not_read_blocks_nobody_for_ever(pair):
     ours, far = pair
     sent = 0
