@@ -7,11 +7,12 @@ choice. Tree heads are never signed here: an attacker does not have the log key,
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -22,7 +23,6 @@ from appliance.isolation import checks, isolated
 from audit.entry import Record
 from audit.log import Log
 from audit.note import NoteSigner
-from audit.wal import _parse_frame, encode_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +30,28 @@ if TYPE_CHECKING:
     from appliance.catalog import Object
     from appliance.grants import Grant
     from appliance.home import Home
+
+
+# The write-ahead file by its format document: kind, length, payload, digest; a group begins with an index.
+GROUP = b"\xf5\xf5group\n"
+HEAD = b"\xf5\xf5heads\n"
+KIND_BYTES = len(GROUP)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame of a write-ahead file, at these bytes."""
+
+    begin: int
+    end: int
+    kind: bytes
+    payload: bytes
+
+    def holding(self, other: Frame) -> bytes:
+        """A group in this one's place with the entries of another."""
+        payload = self.payload[:8] + other.payload[8:]
+        frame = GROUP + len(payload).to_bytes(4, "big") + payload
+        return frame + hashlib.sha256(frame).digest()
 
 
 class Tampering:
@@ -71,25 +93,26 @@ class Tampering:
 
     def remove_tail(self) -> None:
         """Cut the last group and its head off the write-ahead file; the rest of the folder stays."""
-        begin = self._frames()[-2][0]
+        begin = self._frames()[-2].begin
         self.wal.write_bytes(self.wal.read_bytes()[:begin])
 
     def swap_entries(self) -> None:
         """Exchange the entries of the last two groups, with every digest of the file made right again."""
         data = self.wal.read_bytes()
-        (first, one), (second, other) = [
-            (begin, frame) for begin, frame in self._frames() if frame.kind == b"\xf5\xf5group\n"
-        ][-2:]
-        parts = [data[:first], _group_of(one, other), data[one.end : second], _group_of(other, one)]
-        self.wal.write_bytes(b"".join([*parts, data[other.end :]]))
+        one, other = [frame for frame in self._frames() if frame.kind == GROUP][-2:]
+        swapped = [data[: one.begin], one.holding(other), data[one.end : other.begin], other.holding(one)]
+        self.wal.write_bytes(b"".join([*swapped, data[other.end :]]))
 
-    def _frames(self) -> list[tuple[int, Any]]:
+    def _frames(self) -> list[Frame]:
+        """The frames of the write-ahead file; what follows them, if anything, was never written to."""
         data, begin, found = self.wal.read_bytes(), 0, []
-        while begin < len(data):
-            frame = _parse_frame(data, begin)
-            assert frame is not None
-            found.append((begin, frame))
-            begin = frame.end
+        while data[begin : begin + KIND_BYTES] in {GROUP, HEAD}:
+            body = begin + KIND_BYTES + 4
+            end = body + int.from_bytes(data[body - 4 : body], "big")
+            found.append(
+                Frame(begin, end + 32, data[begin : begin + KIND_BYTES], data[body:end]),
+            )
+            begin = end + 32
         return found
 
     def begin_another_log(self, seed: bytes) -> None:
@@ -236,13 +259,3 @@ def _swap(one: Path, other: Path) -> None:
     one.rename(aside)
     other.rename(one)
     aside.rename(other)
-
-
-def _group_of(place: Any, content: Any) -> bytes:
-    """A group in the place of one, with the entries of another."""
-    entries, position = [], 8
-    while position < len(content.payload):
-        begin = position + 2
-        position = begin + int.from_bytes(content.payload[position:begin], "big")
-        entries.append(content.payload[begin:position])
-    return encode_group(int.from_bytes(place.payload[:8], "big"), entries)

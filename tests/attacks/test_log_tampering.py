@@ -31,7 +31,7 @@ def test_a_flipped_byte_of_an_entry(stopped):
 
 
 def test_a_flipped_byte_anywhere_in_the_write_ahead_file(stopped):
-    newest_head = stopped._frames()[-1][0]
+    newest_head = stopped._frames()[-1].begin
     for offset in range(0, newest_head, newest_head // 40):
         stopped.flip_byte(stopped.wal, offset)
         stopped.refuses_to_start((Invalid, Malformed, BadSignature), "write-ahead file")
@@ -41,7 +41,7 @@ def test_a_flipped_byte_anywhere_in_the_write_ahead_file(stopped):
 
 
 def test_a_damaged_newest_head_is_signed_again_over_the_same_entries(stopped):
-    entries = stopped.wal.read_bytes()[: stopped._frames()[-1][0]]
+    entries = stopped.wal.read_bytes()[: stopped._frames()[-1].begin]
     stopped.flip_byte(stopped.wal, len(entries) + 30)
     stopped.start()
     assert len(stopped.entries()) == 7
