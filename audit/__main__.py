@@ -1,7 +1,8 @@
-"""The auditor's program: `python -m audit verify LOGDIR --vkey FILE`, with public keys and no daemon.
+"""The auditor's program: `python -m audit COMMAND LOGDIR`, with public keys and no daemon.
 
 Guarantees whoever reads its exit code: 0 only if everything named was checked and held; what was wrong
-(6 contradiction, 7 signature, 12 malformed) and what could not be checked (13) are told apart.
+(6 contradiction, 7 signature, 12 malformed) and what could not be checked (13) are told apart. `verify` is
+here, the commands that tell what stands in a log are in `audit.commands`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from audit.commands import add_commands
 from audit.errors import AuditError, CouldNotCheck
-from audit.folder import Folder
+from audit.given import read_given, read_key
 from audit.note import VerifierKey
 from audit.receipt import MAX_RECEIPT_BYTES, VerifiedReceipt
-from audit.show import show_line, unverified_entries
 from audit.tiles import MAX_ENTRY_BYTES
 from audit.verify import Report, verify_log, verify_receipt
 
-_MAX_KEY_FILE_BYTES = 4096
 _PROOF_SUFFIX = ".tlog-proof"
 
 
@@ -44,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m audit",
         description="Check an appliance's log with nothing but its public key.",
-        epilog="exit status: 0 held, 2 usage, 6 contradiction, 7 signature, 12 malformed, 13 could not check",
+        epilog="exit status: 0 held, 2 usage, 6 contradiction, 7 signature, 12 malformed, "
+        "13 could not check, 21 file exists",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     verify = commands.add_parser(
@@ -63,23 +64,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="receipts NAME.tlog-proof, each with its entry beside it as NAME.entry",
     )
-    show = commands.add_parser("show", help="list the entries, without verifying them")
-    show.set_defaults(run=_show)
-    show.add_argument("directory", type=Path, metavar="LOGDIR")
-    show.add_argument("--start", type=_index, default=0, metavar="N", help="first entry to list")
-    for command in (verify, show):
-        command.add_argument("--json", action="store_true", help="print JSON")
+    verify.add_argument("--json", action="store_true", help="print JSON")
+    add_commands(commands)
     return parser
 
 
-def _index(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"expected an entry's number, found {text!r}")
-    return int(text)
-
-
 def _verify(options: argparse.Namespace) -> int:
-    key = VerifierKey.parse(_read(options.vkey, _MAX_KEY_FILE_BYTES).decode("utf-8", "replace"))
+    key = read_key(options.vkey)
     receipts = [_verify_receipt(path, key) for path in options.receipt]
     report = verify_log(options.directory, key, options.origin, receipts)
     if options.json:
@@ -101,18 +92,11 @@ def _verify_receipt(path: Path, key: VerifierKey) -> VerifiedReceipt:
         raise CouldNotCheck(
             f"{path}: expected a receipt named NAME{_PROOF_SUFFIX}, its entry as NAME.entry beside it"
         )
-    entry = _read(path.with_suffix(".entry"), MAX_ENTRY_BYTES)
+    entry = read_given(path.with_suffix(".entry"), MAX_ENTRY_BYTES)
     try:
-        return verify_receipt(_read(path, MAX_RECEIPT_BYTES), entry, key)
+        return verify_receipt(read_given(path, MAX_RECEIPT_BYTES), entry, key)
     except AuditError as failure:
         raise type(failure)(f"{path}: {failure}") from failure
-
-
-def _show(options: argparse.Namespace) -> int:
-    with Folder(options.directory) as folder:
-        for data in unverified_entries(folder, options.start):
-            print(data.decode("ascii", "backslashreplace") if options.json else show_line(data))
-    return 0
 
 
 def _facts(report: Report) -> dict[str, object]:
@@ -139,11 +123,6 @@ def _fail(failure: AuditError, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"ok": False, "code": failure.code, "message": str(failure)}))
     return failure.exit_code
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with Folder(path.parent) as folder:
-        return folder.read(path.name, limit)
 
 
 if __name__ == "__main__":

@@ -75,8 +75,16 @@ def format_time(unix_seconds: float) -> str:
 
 
 def commitment(secret: bytes | bytearray, seq: int, name: str, value: JSON) -> str:
-    """Commit to a secret value: hex HMAC-SHA-256 under `entry_salt` of the canonical JSON `[name,value]`."""
-    return hmac.digest(entry_salt(secret, seq), _dump([name, _plain(value, 0)]), "sha256").hex()
+    """Commit to a secret value of entry `seq`: `commitment_under` that entry's salt."""
+    return commitment_under(entry_salt(secret, seq), name, value)
+
+
+def commitment_under(salt: bytes, name: str, value: JSON) -> str:
+    """Commit to a secret value: hex HMAC-SHA-256 under `entry_salt` of the canonical JSON `[name,value]`.
+
+    Raises Malformed for a value that no entry can hold.
+    """
+    return hmac.digest(salt, _dump([name, _plain(value, 0)]), "sha256").hex()
 
 
 def entry_salt(secret: bytes | bytearray, seq: int) -> bytes:

@@ -8,32 +8,38 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from audit.entry import parse_entry
+from audit.entry import Entry, parse_entry
 from audit.errors import Malformed
+from audit.filter import text_of
 from audit.folder import Folder
 from audit.store import read_bundle
 from audit.tiles import WIDTH, Tile
 
 
-def unverified_entries(folder: Folder, start: int = 0) -> Iterator[bytes]:
-    """Yield published entries from `start` on, as written; raises CouldNotCheck, Malformed."""
+def unverified_entries(folder: Folder, start: int = 0) -> Iterator[tuple[bytes, Entry]]:
+    """Yield published entries from `start` on, as written and as parsed; raises CouldNotCheck, Malformed."""
     number = start // WIDTH
     skip = start % WIDTH
     while tile := _widest(folder, number):
-        yield from read_bundle(folder, tile)[skip:]
+        for data in read_bundle(folder, tile)[skip:]:
+            yield data, parse_entry(data)
         number, skip = number + 1, 0
 
 
-def show_line(unverified_entry: bytes) -> str:
-    """Write one entry as `seq time kind principal action resource decision`; raises Malformed."""
-    entry = parse_entry(unverified_entry)
+def show_line(entry: Entry) -> str:
+    """Write one entry as `seq time outcome kind principal action resource`, then the object's name."""
     outcome = "-"
     if entry.decision is not None:
         outcome = "allow" if entry.decision.allow else "DENY"
-    texts = (entry.kind, entry.principal, entry.action, entry.resource)
-    return f"{entry.seq:>6}  {entry.time}  {outcome:<5}  " + "  ".join(
-        json.dumps(text)[1:-1] for text in texts
-    )
+    texts = [entry.kind, entry.principal, entry.action, entry.resource]
+    if name := text_of(entry.context, "object_name"):
+        texts.append(f"({name})")
+    return f"{entry.seq:>6}  {entry.time}  {outcome:<5}  " + "  ".join(show_text(text) for text in texts)
+
+
+def show_text(text: str) -> str:
+    """Write a text as JSON would inside its quotes: ASCII, nothing that steers a terminal."""
+    return json.dumps(text)[1:-1]
 
 
 def _widest(folder: Folder, number: int) -> Tile | None:

@@ -52,7 +52,7 @@ _MAX_DEPTH = 9  # tile / level / up to six groups / partials
 
 @dataclass(slots=True)
 class Report:
-    """What was verified: the signed head and its note, entries by kind and decision, times, files, receipts."""
+    """What was verified: the signed head and its note, entries by kind and decision, times, files."""
 
     head: TreeHead
     note: bytes = b""
