@@ -30,6 +30,7 @@ _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9
 _MAX_DEPTH = 8
 _MAX_INTEGER = 2**64 - 1  # seeds are 64 bits wide
 _MAX_NAME_CHARS = 1024
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +256,7 @@ def _digest(value: object) -> dict[str, Any]:
 
 def _dump(value: object) -> bytes:
     # ASCII: a terminal that shows an entry cannot be steered by control or direction characters in a name.
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def _refuse_number(text: str) -> NoReturn:

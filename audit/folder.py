@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Self
@@ -33,10 +33,14 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folder:
-    """An open directory; close it, or use it as a context manager."""
+    """An open directory; close it, or use it as a context manager.
 
-    def __init__(self, path: Path) -> None:
+    `step` is called before each operation that changes something; what it raises keeps that from being begun.
+    """
+
+    def __init__(self, path: Path, step: Callable[[], None] = lambda: None) -> None:
         self.path = path
+        self.step = step
         try:
             self.fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as failure:
@@ -106,6 +110,7 @@ class Folder:
         self._write_incoming(data)
         parent = str(PurePosixPath(name).parent)
         self._make(parent)
+        self.step()
         os.rename(INCOMING, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         self._unsynced |= {parent, "."}
 
@@ -118,18 +123,23 @@ class Folder:
     def remove_folder(self, name: str) -> None:
         """Delete a folder of plain files, if it is there; raises OSError."""
         for entry in list(self.names(name)):
+            self.step()
             os.unlink(f"{name}/{entry.name}", dir_fd=self.fd)
+        self.step()
         try:
             os.rmdir(name, dir_fd=self.fd)
         except FileNotFoundError:
             return
 
     def _write_incoming(self, data: bytes) -> None:
+        self.step()
         fd = os.open(INCOMING, _WRITE, 0o640, dir_fd=self.fd)
         try:
             write_at(fd, data, 0)
+            self.step()
             os.fsync(fd)
         except OSError:
+            self.step()
             with suppress(OSError):
                 os.ftruncate(fd, 0)  # on a full disk, give back at once what did not fit
             raise
@@ -140,6 +150,7 @@ class Folder:
         """Create a folder and its parents, each recorded for `sync` in the folder above it."""
         path = PurePosixPath(name)
         for step in [*reversed(path.parents), path]:
+            self.step()
             try:
                 os.mkdir(step, 0o750, dir_fd=self.fd)
             except FileExistsError:
@@ -147,6 +158,7 @@ class Folder:
             self._unsynced.add(str(step.parent))
 
     def _sync_directory(self, name: str) -> None:
+        self.step()
         fd = os.open(name, _DIRECTORY, dir_fd=self.fd)
         try:
             os.fsync(fd)

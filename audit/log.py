@@ -2,8 +2,8 @@
 
 Guarantees its caller that when `append` returns, the entries are on the disk, every one has a receipt that
 verifies offline, and no two tree heads it ever signed contradict each other; and that after any failure
-nothing more is accepted until the log was opened, and so recovered, anew. Order of a commit, and what a crash
-leaves:
+nothing more is accepted until the log was opened, and so recovered, anew. All that wait in `append` at one
+time are answered by one commit (`audit.group`). Order of a commit, and what a crash leaves:
 
     1. group into the write-ahead file, fdatasync   torn: dropped at the next start, nobody was answered
     2. tree head signed, written behind the group   missing: signed again at the next start, the same bytes
@@ -11,7 +11,11 @@ leaves:
     4. tiles, then `checkpoint` (`publish`)         missing: derived again from the write-ahead file
     5. write-ahead file begun anew when it is long  the old or the new one, by rename
 
-KNOWN: a disk that neither fails nor answers holds `append` for as long as the kernel waits.
+Steps 1 and 2, 4 and 5 run in a thread of their own (`audit.disk`): a disk that neither fails nor answers
+stops the log within a second, as a failure does. The operation that hangs may still succeed later; the thread
+begins no other, and keeps the folder locked until then. So what it leaves is one of the crashes above.
+
+KNOWN: opening, and reading an entry or a tile back from a disk that hangs, waits as long as the kernel does.
 Source: docs/formats/audit-log.md; C2SP tlog-checkpoint, tlog-tiles, tlog-proof.
 """
 
@@ -28,15 +32,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.checkpoint import TreeHead, sign_tree_head
+from audit.commit import Commit
+from audit.disk import Disk
 from audit.entry import Record, encode_entry, format_time, with_commitments
 from audit.errors import AlreadyExists, AuditError, Invalid, LogBusy, LogUnavailable, Malformed
 from audit.folder import INCOMING, LOCK, RESERVE, VKEY, Folder
-from audit.merkle import EMPTY_ROOT, inclusion_proof, leaf_hash, range_root, verify_inclusion
+from audit.group import Committed, Group, Request
+from audit.merkle import (
+    EMPTY_ROOT,
+    inclusion_proof,
+    leaf_hash,
+    range_root,
+    verify_inclusion,
+)
 from audit.note import NoteSigner
 from audit.receipt import format_receipt
 from audit.recover import recover
 from audit.tiles import WIDTH
 from audit.wal import WriteAhead
+
+__all__ = ["Committed", "Log", "Recovery"]
 
 Clock = Callable[[], float]
 
@@ -47,15 +62,6 @@ ROTATE_BYTES = 1 << 20
 RESERVE_BYTES = 2 << 20  # the last entry, and in most cases the publication of what came before it
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """One entry that is durable: its index, its bytes, and its receipt (the bytes of a `.tlog-proof`)."""
-
-    index: int
-    entry: bytes
-    receipt: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,19 +79,21 @@ class Log:
     unseal) and cleared again (at seal). Without it, a record with secret values is refused.
     """
 
-    def __init__(self, folder: Folder, signer: NoteSigner, clock: Clock, held: ExitStack) -> None:
+    def __init__(self, folder: Folder, signer: NoteSigner, clock: Clock, held: ExitStack, disk: Disk) -> None:
         """Recover the log in a locked folder; `held` closes what is open. Use `open` or `create`."""
         self.commit_secret: bytes | bytearray | None = None
         self._folder = folder
         self._signer = signer
         self._clock = clock
         self._held = held
+        self._disk = disk
+        self._group = Group(self._serve, MAX_GROUP)
         self._mutex = threading.RLock()
         self._failure: str | None = None
         self._store, replay = recover(folder, signer.vkey)
         self.recovery = Recovery(len(replay.entries), replay.torn_bytes)
         self._reserve = _hold_reserve(folder, held)
-        self._note = self._sign()
+        self._note = self._sign(self.size, self._store.tree.root())
         # Rewritten even when whole: after a failed fsync the cache may show what the disk does not have.
         self._wal = WriteAhead.begin(folder, replay.base, replay.base_note, replay.entries, self._note)
         held.callback(self._close_wal)
@@ -141,11 +149,13 @@ class Log:
         for damage that no crash explains; LogUnavailable where it cannot be written.
         """
         try:
-            with ExitStack() as held:
-                folder = held.enter_context(Folder(directory.absolute()))
+            with ExitStack() as undo:
+                held, disk = ExitStack(), Disk()
+                undo.callback(disk.close, held.close)
+                folder = held.enter_context(Folder(directory.absolute(), disk.step))
                 _take_lock(folder, held)
-                log = cls(folder, signer, clock, held)
-                log._held = held.pop_all()
+                log = cls(folder, signer, clock, held, disk)
+                undo.pop_all()
         except OSError as failure:
             raise LogUnavailable(f"{directory}: the log cannot be opened: {failure.strerror}") from failure
         log.commit_secret = commit_secret
@@ -162,32 +172,24 @@ class Log:
         return self._folder.path
 
     def append(self, records: Sequence[Record]) -> list[Committed]:
-        """Log up to 256 records with one fsync and one signature; all of them are durable when this returns.
+        """Log up to 256 records together; all of them are durable and signed for when this returns.
+
+        Threads that wait here at the same time share one fsync and one signature.
 
         Raises Malformed for a record that may not be logged (nothing is written, the log goes on),
         LogUnavailable for anything that keeps the log from being written: then no record counts, and the log
         has stopped.
         """
-        with self._mutex:
-            self._demand_alive()
-            if len(records) > MAX_GROUP:
-                raise Malformed(
-                    f"append: expected at most {MAX_GROUP} records in a group, found {len(records)}"
-                )
-            first = self.size
-            now = format_time(self._clock())
-            entries = [
-                encode_entry(with_commitments(record, seq, self.commit_secret), seq, now)
-                for seq, record in enumerate(records, first)
-            ]
-            if not entries:
-                return []
-            with self._fatal():
-                self._commit(entries)
-                committed = [Committed(i, entry, self.receipt(i)) for i, entry in enumerate(entries, first)]
-                if self._wal.size - self._published_bytes > ROTATE_BYTES:
-                    self.publish()
-            return committed
+        self._demand_alive()
+        if len(records) > MAX_GROUP:
+            raise Malformed(f"append: expected at most {MAX_GROUP} records in a group, found {len(records)}")
+        if not records:
+            return []
+        request = Request(records)
+        self._group.submit(request)
+        if request.failure is not None:
+            raise request.failure
+        return request.committed
 
     def tree_head(self) -> bytes:
         """Return the signed head over every committed entry, as the bytes of a note."""
@@ -225,10 +227,10 @@ class Log:
             if self._published == self.size:
                 return  # a group is never empty, so the same size is the same tree
             with self._fatal():
-                self._store.publish(self._note)
+                self._publish()
                 self._published = self.size
                 if self._wal.size > ROTATE_BYTES and self.size - self._wal.base >= WIDTH:
-                    self._rotate()
+                    self._disk.run(self._rotate)
                 self._published_bytes = self._wal.size
 
     def check(self) -> None:
@@ -240,33 +242,75 @@ class Log:
         with self._mutex:
             self._demand_alive()
             with self._fatal():
-                self._wal.check()
+                self._disk.run(self._wal.check)
 
     def close(self) -> None:
-        """Publish, unless the log has stopped, and let another process open it; safe to repeat."""
+        """Publish, unless the log has stopped, and let another process open it; safe to repeat.
+
+        Returns at once even when the disk hangs; the folder is then locked for as long as it does.
+        """
         with self._mutex:
             try:
                 if self._failure is None:
                     self.publish()
             finally:
                 self._failure = self._failure or "it was closed"
-                self._held.close()
+                self._disk.close(self._held.close)
 
     def _close_wal(self) -> None:
         self._wal.close()  # the one of now: a rotation put another in its place
 
-    def _sign(self) -> bytes:
-        tree = self._store.tree
-        return sign_tree_head(TreeHead(self._signer.name, tree.size, tree.root()), self._signer)
+    def _serve(self, requests: Sequence[Request]) -> None:
+        """Answer a group of requests; whatever keeps it from being committed is the answer to all of them."""
+        with self._mutex:
+            try:
+                self._demand_alive()
+                waiting, entries = self._encode(requests)
+                if entries:
+                    with self._fatal():
+                        committed = iter(self._commit(entries))
+                        if self._wal.size - self._published_bytes > ROTATE_BYTES:
+                            self.publish()
+                    for request in waiting:
+                        request.committed = [next(committed) for _ in request.records]
+            except BaseException as failure:
+                text = str(failure) if isinstance(failure, LogUnavailable) else self._stopped()
+                for request in requests:
+                    request.failure = request.failure or LogUnavailable(text)
+                    request.failure.__cause__ = failure
+                if not isinstance(failure, LogUnavailable):
+                    raise
 
-    def _commit(self, entries: Sequence[bytes]) -> None:
-        self._wal.check()
-        self._wal.append_group(self.size, entries)
-        for entry in entries:
-            self._store.append(entry)
-        self._note = self._sign()
-        self._wal.append_head(self._note)
-        self._wal.check()  # an answer is given only for a log that still stands at its path
+    def _encode(self, requests: Sequence[Request]) -> tuple[list[Request], list[bytes]]:
+        """Make entries of the records; one that may not be logged stops only its own request."""
+        now = format_time(self._clock())
+        waiting: list[Request] = []
+        entries: list[bytes] = []
+        for request in requests:
+            try:
+                entries += [
+                    encode_entry(with_commitments(record, seq, self.commit_secret), seq, now)
+                    for seq, record in enumerate(request.records, self.size + len(entries))
+                ]
+            except Exception as failure:  # noqa: BLE001  raised in the thread whose record it is
+                request.failure = failure
+            else:
+                waiting.append(request)
+        return waiting, entries
+
+    def _commit(self, entries: Sequence[bytes]) -> list[Committed]:
+        commit = Commit(self._store, self._note, self._wal, self._sign, entries)
+        try:
+            return commit.run(self._disk)
+        finally:
+            self._store, self._note = commit.reached  # what is durable counts, even where nobody is told
+
+    def _sign(self, size: int, root: bytes) -> bytes:
+        return sign_tree_head(TreeHead(self._signer.name, size, root), self._signer)
+
+    def _publish(self) -> None:
+        self._disk.run(lambda: self._store.publish(self._note))
+        self._store.published()
 
     def _say_full(self) -> None:
         """Use the reserve to log that the log is full; it is the last entry until room was made."""
@@ -274,11 +318,11 @@ class Log:
         with suppress(
             OSError, AuditError
         ):  # the caller gets the first failure; this is an attempt to explain it
-            os.ftruncate(self._reserve, 0)
+            self._disk.run(lambda: os.ftruncate(self._reserve, 0))
             if not self._wal.settled:
-                self._wal.append_head(self._note)
+                self._disk.run(lambda: self._wal.append_head(self._note))
             self._commit([encode_entry(record, self.size, format_time(self._clock()))])
-            self._store.publish(self._note)
+            self._publish()
 
     def _rotate(self) -> None:
         """Begin the write-ahead file anew at the last full bundle; all before it is durable in tiles."""
@@ -291,9 +335,10 @@ class Log:
 
     def _demand_alive(self) -> None:
         if self._failure is not None:
-            raise LogUnavailable(
-                f"{self.path}: the log has stopped: {self._failure}; mend that and open it again"
-            )
+            raise LogUnavailable(self._stopped())
+
+    def _stopped(self) -> str:
+        return f"{self.path}: the log has stopped: {self._failure}; mend that and open it again"
 
     @contextmanager
     def _fatal(self) -> Iterator[None]:

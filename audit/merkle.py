@@ -72,6 +72,30 @@ def inclusion_proof(index: int, size: int, subtree: Subtree) -> list[bytes]:
     return proof[::-1]
 
 
+def newest_proofs(first: int, size: int, subtree: Subtree) -> tuple[list[list[bytes]], bytes]:
+    """Inclusion proofs of all leaves from `first` to the end of a tree, 0 <= first < size, and its root.
+
+    Row by row: leaves first, then their parents, with the one complete subtree to their left that a proof may
+    need. Each proof is a path in the rows that lead to this root, so who compares the root has verified them.
+    """
+    begin = first & ~1
+    row = [subtree(0, index) for index in range(begin, size)]
+    proofs: list[list[bytes]] = [[] for _ in range(first, size)]
+    height = 0
+    while begin + len(row) > 1:
+        end = begin + len(row)
+        for index, proof in enumerate(proofs, first):
+            sibling = index >> height ^ 1
+            if sibling < end:
+                proof.append(row[sibling - begin])
+        row = [node_hash(row[i], row[i + 1]) for i in range(0, len(row) - 1, 2)] + row[len(row) & ~1 :]
+        begin, height = begin >> 1, height + 1
+        if begin & 1:
+            begin -= 1
+            row.insert(0, subtree(height, begin))
+    return proofs, row[0]
+
+
 def consistency_proof(old: int, new: int, subtree: Subtree) -> list[bytes]:
     """Hashes that show `old` leaves to be a prefix of `new` (RFC 6962 section 2.1.2); raises Invalid."""
     if not 0 <= old <= new:

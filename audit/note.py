@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -29,6 +30,8 @@ _SIGNATURE_BYTES = 64
 MAX_NOTE_BYTES = 128 * 1024
 MAX_SIGNATURES = 64
 _MAX_VKEY_CHARS = 512
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,5 +243,5 @@ def _check_name(name: str) -> None:
 
 
 def _check_characters(text: str) -> None:
-    if any(ord(c) < 0x20 and c != "\n" for c in text):
+    if _CONTROL.search(text):
         raise Malformed("signed note: expected no control characters besides newline")

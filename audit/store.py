@@ -40,6 +40,14 @@ class Store:
         self._recent: dict[Tile, list[bytes]] = {}
         self._last: tuple[int, list[bytes]] = (-1, [])
 
+    def copy(self) -> Store:
+        """Return a store that takes entries on trial: only if they are committed does it replace this one."""
+        store = Store(self._folder, self.tree.copy())
+        store._edge = self._edge.copy()
+        store._bundles, store._tiles = self._bundles.copy(), self._tiles.copy()
+        store._written, store._recent, store._last = self._written, self._recent, self._last
+        return store
+
     def append(self, entry: bytes) -> None:
         """Add one entry to the tree and to what is still to be published."""
         self._edge.append(entry)
@@ -85,6 +93,8 @@ class Store:
     def publish(self, note: bytes) -> None:
         """Write every bundle and tile that is new, then the signed head over them; raises OSError.
 
+        Call `published` when this returned.
+
         1. full bundles and tiles, and the partial ones of this size, made durable: a crash here leaves files
            that no head names yet, and the next start writes them again;
         2. the head, by rename: from here the new size is public;
@@ -103,9 +113,12 @@ class Store:
         self._folder.sync()
         for full in [*(Tile(None, number) for number in self._bundles), *self._tiles]:
             self._folder.remove_folder(full.partials_path)
+
+    def published(self) -> None:
+        """Let go of what `publish` has put on the disk."""
         self._bundles.clear()
         self._tiles.clear()
-        self._written = set(edge)
+        self._written = set(edge_tiles(self.tree.size))
 
     def _partial(self, tile: Tile) -> bytes:
         return encode_bundle(self._edge) if tile.level is None else b"".join(self.tree.edge(tile.level))

@@ -36,6 +36,10 @@ class Tree:
                     tree._push(tile.level, node)
         return tree
 
+    def copy(self) -> Tree:
+        """Return a tree that grows apart from this one."""
+        return Tree(self.size, [[row.copy() for row in rows] for rows in self._levels])
+
     def append(self, leaf: bytes) -> list[tuple[Tile, list[bytes]]]:
         """Add one leaf hash; returns the tiles that it filled, lowest level first (nearly always none)."""
         filled: list[tuple[Tile, list[bytes]]] = []

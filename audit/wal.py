@@ -99,6 +99,8 @@ class WriteAhead:
 
     def __init__(self, folder: Folder, base: int) -> None:
         self._folder = folder
+        self._path = str(folder.path / WAL)
+        self._home = str(folder.path)
         self.base = base
         self._fd = os.open(WAL, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder.fd)
         self.size = os.fstat(self._fd).st_size
@@ -124,10 +126,10 @@ class WriteAhead:
 
         Without this, a deleted or replaced log would go on taking entries that nobody will ever see.
         """
-        path = self._folder.path / WAL
+        path = self._path
+        self._folder.step()
         try:
-            held, found = os.fstat(self._fd), path.lstat()
-            home = self._folder.path.stat()
+            held, found, home = os.fstat(self._fd), os.lstat(path), os.stat(self._home)  # noqa: PTH116  a Path would cost as much as the call
         except OSError as failure:
             raise LogUnavailable(
                 f"{path}: expected the open log, found {failure.strerror}: moved or deleted"
@@ -136,7 +138,7 @@ class WriteAhead:
             raise LogUnavailable(f"{path}: expected the open log, found another file in its place")
         if held.st_nlink != 1:
             raise LogUnavailable(f"{path}: expected one link to the log, found {held.st_nlink}")
-        for mode, name in ((held.st_mode, path), (home.st_mode, self._folder.path)):
+        for mode, name in ((held.st_mode, path), (home.st_mode, self._home)):
             if not mode & stat.S_IWUSR:  # asked for even of root, whom the kernel would let write
                 raise LogUnavailable(f"{name}: expected it writable, found mode {stat.S_IMODE(mode):04o}")
         if held.st_size != self.size:
@@ -148,8 +150,11 @@ class WriteAhead:
         """Write a group and wait until it is on the disk: from here it is committed; raises OSError."""
         with self._undone_by_failure():
             frame = encode_group(first, entries)
+            self._folder.step()
             write_at(self._fd, frame, self.size)
+            self._folder.step()
             os.fdatasync(self._fd)
+            self._folder.step()  # who gave up meanwhile must find the group unanswered, and no head behind it
         self.size += len(frame)
         self.settled = False
 
@@ -157,6 +162,7 @@ class WriteAhead:
         """Write the signed head of what was committed, without waiting for the disk; raises OSError."""
         with self._undone_by_failure():
             frame = encode_head(note)
+            self._folder.step()
             write_at(self._fd, frame, self.size)
         self.size += len(frame)
         self.settled = True
@@ -173,6 +179,7 @@ class WriteAhead:
         try:
             yield
         except OSError:
+            self._folder.step()
             with suppress(OSError):
                 os.ftruncate(self._fd, self.size)
             raise

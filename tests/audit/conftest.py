@@ -56,7 +56,7 @@ def logs(tmp_path, signer, clock):
 
     def die(log):
         log._failure = log._failure or "killed"
-        log._held.close()
+        log._disk.close(log._held.close)
 
     class Logs:
         home = tmp_path / "log"

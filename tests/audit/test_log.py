@@ -55,7 +55,7 @@ def test_an_entry_is_on_the_disk_before_it_is_answered(logs, record, monkeypatch
         monkeypatch.setattr(
             audit.wal.os, name, lambda *a, name=name, real=real: (order.append(name), real(*a))[1]
         )
-    monkeypatch.setattr(Log, "_sign", lambda log, real=Log._sign: (order.append("sign"), real(log))[1])
+    monkeypatch.setattr(Log, "_sign", lambda *head, real=Log._sign: (order.append("sign"), real(*head))[1])
     log.append([record()])
     assert order == ["pwrite", "fdatasync", "sign", "pwrite"]
 

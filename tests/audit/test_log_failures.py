@@ -182,7 +182,7 @@ def test_a_failed_publication_at_close_still_lets_the_next_opener_in(logs, signe
 
 def test_a_bug_in_the_middle_of_a_commit_stops_the_log_too(logs, record, monkeypatch):
     log = logs.create()
-    monkeypatch.setattr(type(log), "_sign", lambda _: 1 // 0)
+    monkeypatch.setattr(type(log), "_sign", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         log.append([record()])
     demand_stopped(log, record)
