@@ -44,12 +44,12 @@ def chart(timeline: Timeline) -> Markup:
     """Draw decisions and states, oldest on the left."""
     rows = [_row("Decisions", _bars(timeline), "bars")]
     rows += [_row(name, _lane(timeline, value), "lane") for name, value in _LANES]
-    begin = format_time(timeline.begin_s)[:16].replace("T", " ")
+    begin = format_time(timeline.begin_s)[:19].replace("T", " ")
     end_s = timeline.begin_s + timeline.width_s * len(timeline.buckets)
     axis = tag(
         "div",
         tag("span", begin),
-        tag("span", f"{format_time(end_s)[:16].replace('T', ' ')} UTC"),
+        tag("span", f"{format_time(end_s)[:19].replace('T', ' ')} UTC"),
         class_="axis",
     )
     keys = [tag("span", tag("i", class_=f"key {name}"), text) for name, text in _LEGEND]

@@ -65,10 +65,11 @@ def document(head: Markup, body: Markup) -> bytes:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Content]]) -> Markup:
-    """Make a table whose cells carry their headings, so that it can fold into cards on a narrow screen."""
+    """Make a table whose cells carry their headings, so that a wide one can fold into cards on a phone."""
     head = tag("tr", *(tag("th", heading, scope="col") for heading in headings))
     body = [
         tag("tr", *(tag("td", cell, data_label=label) for label, cell in zip(headings, row, strict=True)))
         for row in rows
     ]
-    return tag("table", tag("thead", head), tag("tbody", *body))
+    width = "wide" if len(headings) > 2 else "narrow"
+    return tag("table", tag("thead", head), tag("tbody", *body), class_=width)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from audit.__main__ import main
+from audit.entry import parse_entry
 from audit.show import show_line
 
 ROOT = Path(__file__).parents[2]
@@ -169,7 +170,7 @@ def test_the_listing_of_a_fact_without_decision_shows_a_dash():
         b'{"action":"a","context":{},"decision":null,"kind":"k","principal":"\\u001b[2J","resource":"r","seq":0,'
         b'"time":"2026-01-02T03:04:05.000000Z","v":1}'
     )
-    assert show_line(line) == "     0  2026-01-02T03:04:05.000000Z  -      k  \\u001b[2J  a  r"
+    assert show_line(parse_entry(line)) == "     0  2026-01-02T03:04:05.000000Z  -      k  \\u001b[2J  a  r"
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(stick):
