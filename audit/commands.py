@@ -120,7 +120,7 @@ def _add_open(commands: Any) -> None:
     secret = command.add_mutually_exclusive_group(required=True)
     secret.add_argument("--salt", type=Path, metavar="FILE", help="this entry's salt, 64 hex digits")
     secret.add_argument("--secret", type=Path, metavar="FILE", help="the whole log's secret, 64 hex digits")
-    command.add_argument("claims", nargs="*", type=_claim, metavar="NAME=VALUE")
+    command.add_argument("claims", nargs="+", type=_claim, metavar="NAME=VALUE")
 
 
 def _claim(text: str) -> tuple[str, str]:
