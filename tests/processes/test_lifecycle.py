@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from appliance.errors import ContentRefused, SealedError
-from tests.processes.living import PYTHON, Living, eventually, interrupt
+from tests.processes.living import PYTHON, Living, copy_home, eventually, interrupt
 
 pytestmark = pytest.mark.processes
 
@@ -138,6 +138,21 @@ def test_a_wrong_passphrase_opens_nothing_and_is_logged(tmp_path: Path):
     assert failed["context"]["reason"] == "wrong-secret"
     assert "words" not in entries + appliance.diagnostics.read_text()
     appliance.demand_sound_log()
+
+
+def test_a_home_deep_in_the_tree_is_served_though_its_socket_has_a_long_path(template, tmp_path: Path):
+    """A Unix socket's path ends at 108 bytes; a clone's does not."""
+    deep = tmp_path.joinpath(*["a-folder-with-a-long-name"] * 6, "home")
+    assert len(str(deep)) > 160
+    deep.parent.mkdir(parents=True)
+    appliance = Living(copy_home(template.home, deep), template.public)
+    try:
+        started = appliance.cli("daemon", "--detach")
+        assert started.returncode == 0, started.stderr
+        assert "unsealed" in appliance.cli("unseal").stdout
+        assert appliance.cli("shutdown").stdout == "stopped\n"
+    finally:
+        appliance.kill()
 
 
 def test_an_empty_home_has_no_daemon(tmp_path: Path):

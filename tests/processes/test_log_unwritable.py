@@ -85,7 +85,7 @@ def injected(call: str, error: str) -> Tampering:
     @contextlib.contextmanager
     def tampering(appliance: Living) -> Iterator[None]:
         wal = appliance.home / "log" / "wal"
-        command = ["strace", "-qq", "-o", "/dev/null", "-p", str(appliance.pid), "-P", str(wal)]
+        command = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(appliance.pid), "-P", str(wal)]
         command += ["-e", f"trace={call}", "-e", f"inject={call}:error={error}"]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as strace:
             try:
