@@ -1,4 +1,4 @@
-"""The thread that waits for the disk: whoever hands it a job gets an answer, and an abandoned job does no more."""
+"""The thread that waits for the disk: every job is answered, and an abandoned one does no more."""
 
 from __future__ import annotations
 

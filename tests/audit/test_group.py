@@ -1,4 +1,4 @@
-"""Group commit: one leader serves all who wait, each is answered once, and nobody waits for one who has gone."""
+"""Group commit: one leader serves all who wait, each once, and nobody waits for one who has gone."""
 
 from __future__ import annotations
 
