@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import stat
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,7 +35,7 @@ from appliance.custodian.lineages import lineage_files
 from appliance.custodian.tasks import config_of
 from appliance.custodian.workers import Worker, key_pipe
 from appliance.custody.release import Output
-from appliance.errors import IntegrityError, ProtocolError, SpaceExhausted
+from appliance.errors import IntegrityError, PolicyRefused, ProtocolError, SpaceExhausted
 from appliance.export.signing import SIGNATURE_NAME
 from appliance.gate import Allowed
 from appliance.worklink import Finished, GivePart, MemberHashed, OpenPart, PartDone
@@ -81,6 +82,7 @@ async def export(
     """Write one export bundle beneath a folder, telling each stage; takes ownership of the descriptor."""
     try:
         core.custody  # noqa: B018  raises SealedError before anything is asked
+        check_writable_by(folder_fd, wanted.uid)
         approved = approved_request(core, wanted.request, wanted.model, wanted.recipient)
         decided, job = _decide(core, person, approved, wanted)
         named = (approved.weights.id, config_of(core, approved.weights).id)
@@ -91,6 +93,16 @@ async def export(
             yield stage
     finally:
         os.close(folder_fd)
+
+
+def check_writable_by(folder_fd: int, uid: int) -> None:
+    """Refuse to write, as root, where whoever asks could not: a descriptor alone is no right to a folder.
+
+    Raises PolicyRefused. As an ordinary user the kernel asks this question itself.
+    """
+    found = os.fstat(folder_fd)
+    if os.geteuid() == 0 and uid not in (0, found.st_uid) and not found.st_mode & stat.S_IWOTH:
+        raise PolicyRefused(f"expected a folder that uid {uid} may write to, found one of uid {found.st_uid}")
 
 
 def _decide(core: Core, person: Entity, approved: Approved, wanted: Wanted) -> tuple[Allowed, str]:
