@@ -111,7 +111,8 @@ class Account:
         """Say on one line what was counted and whether it is accounted for."""
         counts = f"objects created {self.created}, keys released {self.reads}, exports {self.exports}"
         listed = "no list given" if self.listed is None else f"objects listed {len(self.listed)}"
-        return f"{counts}, {listed}; differences {self.differences}"
+        given = f", vault's identity given out {self.recovered}" if self.recovered else ""
+        return f"{counts}{given}, {listed}; differences {self.differences}"
 
     def owner_of(self, job: str) -> str:
         """Who asked for a job, or "" where the log does not say."""

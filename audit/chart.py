@@ -41,7 +41,7 @@ _LEGEND = (
 
 
 def chart(timeline: Timeline) -> Markup:
-    """Draw decisions and states, oldest on the left."""
+    """Draw decisions and states of a log that has an entry, oldest on the left."""
     rows = [_row("Decisions", _bars(timeline), "bars")]
     rows += [_row(name, _lane(timeline, value), "lane") for name, value in _LANES]
     begin = format_time(timeline.begin_s)[:19].replace("T", " ")
@@ -91,8 +91,7 @@ def _lane(timeline: Timeline, value_of: Callable[[State], str]) -> Iterator[Mark
             yield _stretch(timeline, begin, number, current)
             begin = number
         current = said
-    if timeline.buckets:
-        yield _stretch(timeline, begin, len(timeline.buckets), current)
+    yield _stretch(timeline, begin, len(timeline.buckets), current)
 
 
 def _said(bucket: Bucket, value_of: Callable[[State], str], before: str) -> str:

@@ -202,6 +202,7 @@ def test_an_identity_given_out_and_an_output_never_created_are_counted():
     other = decision("Person:operator", "configure", "Appliance:a", setting="officers")
     result = settle([*day(), recovered, other, opened("train-2", "aa" * 32, "weights", "x")])
     assert (result.recovered, result.unfinished, result.differences) == (1, 1, 0)
+    assert "exports 1, vault's identity given out 1, objects listed 3; differences 0" in result.told()
 
 
 def test_differences_beyond_the_named_ones_are_counted(monkeypatch):
