@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 from audit.errors import Invalid, Malformed
+from audit.keys import LogKeys
 from audit.merkle import EMPTY_ROOT
 from audit.note import NoteSigner, VerifierKey, decode_base64, sign_note, verify_note
 
@@ -61,11 +62,14 @@ def sign_tree_head(head: TreeHead, signer: NoteSigner) -> bytes:
     return sign_note(head.text, [signer])
 
 
-def verify_tree_head(data: bytes, key: VerifierKey) -> TreeHead:
-    """Return the head in a note signed by the log's key; raises Malformed, BadSignature, Invalid."""
-    head = TreeHead.parse(verify_note(data, [key]).text)
-    if head.origin != key.name:
+def verify_tree_head(data: bytes, keys: VerifierKey | LogKeys) -> TreeHead:
+    """Return the head that the log's keys of its time signed; raises Malformed, BadSignature, Invalid."""
+    log = LogKeys.of(keys)
+    note = verify_note(data, log.known)
+    head = TreeHead.parse(note.text)
+    if head.origin != log.name:
         raise Invalid(
-            f"tree head: expected the log {key.name}, found one of {head.origin} under its signature"
+            f"tree head: expected the log {log.name}, found one of {head.origin} under its signature"
         )
+    log.demand(head.size, note.keys)
     return head

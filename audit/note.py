@@ -2,7 +2,7 @@
 
 Guarantees the reader of a `VerifiedNote` that every signature by a known key was checked and held; one bad
 signature by a known key refuses the whole note, unknown keys are ignored.
-Source: C2SP signed-note v1.0.0; type 0x04 from C2SP tlog-cosignature v1.0.1.
+Source: C2SP signed-note v1.0.0; types 0x04 and 0x06 from C2SP tlog-cosignature v1.0.1 and v1.1.0-rc.1.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from audit.errors import BadSignature, Malformed
+from audit.mldsa import MLDSA44, PUBLIC_BYTES, verify_head_text
 
 # Specification constants.
 ED25519 = 0x01
@@ -25,11 +26,12 @@ COSIGNATURE_V1 = 0x04
 _DASH = "\N{EM DASH} "
 _KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
+_LENGTHS = {ED25519: _KEY_BYTES, COSIGNATURE_V1: _KEY_BYTES, MLDSA44: PUBLIC_BYTES}
 
 # Tuning: 16 signatures must be accepted, post-quantum ones reach 5 kB each; four times that stays cheap.
 MAX_NOTE_BYTES = 128 * 1024
 MAX_SIGNATURES = 64
-_MAX_VKEY_CHARS = 512
+_MAX_VKEY_CHARS = 2048  # an ML-DSA-44 key is 1752 base64 characters
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
@@ -52,10 +54,10 @@ class VerifierKey:
         name, key_id, encoded = parts
         _check_name(name)
         blob = decode_base64(encoded, "verifier key")
-        if len(blob) != 1 + _KEY_BYTES or blob[0] not in {ED25519, COSIGNATURE_V1}:
+        if len(blob) < 1 or len(blob) - 1 != _LENGTHS.get(blob[0]):
             raise Malformed(
-                f"verifier key {name}: expected type 0x01 or 0x04 and {_KEY_BYTES} bytes, "
-                f"found {len(blob)} bytes beginning {blob[:1].hex()}",
+                f"verifier key {name}: expected type 0x01 or 0x04 and {_KEY_BYTES} bytes, or 0x06 and "
+                f"{PUBLIC_BYTES}, found {len(blob)} bytes beginning {blob[:1].hex()}",
             )
         key = cls(name, blob[0], blob[1:])
         if key.key_id.hex() != key_id:
@@ -85,9 +87,15 @@ class VerifierKey:
             raise BadSignature(f"signature by {self.name} does not fit the signed bytes") from failure
 
     def verify_text(self, text: str, blob: bytes) -> None:
-        """Check what follows the key id in a signature line over a note's text; raises BadSignature."""
+        """Check what follows the key id in a signature line over a note's text; raises BadSignature.
+
+        CouldNotCheck where an ML-DSA-44 key is given and the package that it needs is missing.
+        """
         if self.key_type == ED25519:
             self.verify(text.encode(), blob)
+            return
+        if self.key_type == MLDSA44:
+            verify_head_text(self.name, self.public_key, text, blob)
             return
         if len(blob) != 8 + _SIGNATURE_BYTES:
             raise BadSignature(f"cosignature by {self.name}: expected 72 bytes, found {len(blob)}")
@@ -123,10 +131,11 @@ class NoteSigner:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedNote:
-    """The text of a note and the names of the known keys whose signatures held, each once."""
+    """The text of a note and the known keys whose signatures held, each once, and their names."""
 
     text: str
     names: tuple[str, ...]
+    keys: tuple[VerifierKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,19 +168,18 @@ def sign_note(text: str, signers: Sequence[NoteSigner]) -> bytes:
 def verify_note(data: bytes, known: Sequence[VerifierKey]) -> VerifiedNote:
     """Return the text of a note that a known key signed; raises Malformed or BadSignature."""
     text, lines = parse_note(data)
-    names: list[str] = []
+    keys: dict[VerifierKey, None] = {}
     for line in lines:
         for key in known:
             if line.is_by(key):
                 key.verify_text(text, line.blob)
-                if key.name not in names:
-                    names.append(key.name)
-    if not names:
+                keys[key] = None
+    if not keys:
         raise BadSignature(
             f"expected a signature by {', '.join(key.name for key in known) or 'a known key'}, "
             f"found only {', '.join(line.name for line in lines)}; is this the right key file?",
         )
-    return VerifiedNote(text, tuple(names))
+    return VerifiedNote(text, tuple(dict.fromkeys(key.name for key in keys)), tuple(keys))
 
 
 def decode_base64(text: str, where: str) -> bytes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from audit.checkpoint import TreeHead, parse_decimal, verify_tree_head
 from audit.entry import Entry, parse_entry
 from audit.errors import Invalid, Malformed
+from audit.keys import LogKeys
 from audit.merkle import HASH_BYTES, MAX_PROOF_HASHES, leaf_hash, verify_inclusion
 from audit.note import MAX_NOTE_BYTES, VerifierKey, decode_base64
 
@@ -75,7 +76,7 @@ def parse_receipt(data: bytes) -> Receipt:
     return Receipt(index, proof, note, extra)
 
 
-def verify_receipt(data: bytes, entry: bytes, key: VerifierKey) -> VerifiedReceipt:
+def verify_receipt(data: bytes, entry: bytes, keys: VerifierKey | LogKeys) -> VerifiedReceipt:
     """Check a receipt against the entry beside it and the log's key.
 
     1. the receipt is well formed; 2. the log's key signed its tree head, which names that log; 3. the entry's
@@ -84,7 +85,7 @@ def verify_receipt(data: bytes, entry: bytes, key: VerifierKey) -> VerifiedRecei
     Raises Malformed, BadSignature, Invalid.
     """
     receipt = parse_receipt(data)
-    head = verify_tree_head(receipt.note, key)
+    head = verify_tree_head(receipt.note, keys)
     verify_inclusion(leaf_hash(entry), receipt.index, head.size, receipt.proof, head.root)
     parsed = parse_entry(entry)
     if parsed.seq != receipt.index:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from audit.checkpoint import TreeHead, verify_tree_head
 from audit.errors import AuditError, CouldNotCheck, Invalid
 from audit.folder import CHECKPOINT, WAL, Folder
+from audit.keys import LogKeys
 from audit.note import MAX_NOTE_BYTES, VerifierKey
 from audit.store import Store, read_tile
 from audit.tree import Tree
 from audit.wal import MAX_BYTES, Replay, parse_write_ahead
 
 
-def recover(folder: Folder, key: VerifierKey) -> tuple[Store, Replay]:
+def recover(folder: Folder, keys: VerifierKey | LogKeys) -> tuple[Store, Replay]:
     """Rebuild tiles and tree from the write-ahead file, holding every signed head against them.
 
     Raises CouldNotCheck, Malformed, BadSignature, Invalid for what no crash leaves behind.
@@ -24,9 +25,9 @@ def recover(folder: Folder, key: VerifierKey) -> tuple[Store, Replay]:
     data = folder.read_if_present(WAL, MAX_BYTES)
     if data is None:
         raise CouldNotCheck(f"{folder.path / WAL}: expected a log's write-ahead file, found none: not a log")
-    replay = parse_write_ahead(data, key)
+    replay = parse_write_ahead(data, keys)
     store = Store(folder, Tree.from_edge(replay.base.size, lambda tile: read_tile(folder, tile)))
-    heads = [replay.base, *replay.heads, *_published(folder, key)]
+    heads = [replay.base, *replay.heads, *_published(folder, keys)]
     _demand_within(heads, replay, folder)
     expected: dict[int, set[bytes]] = {}
     for head in heads:
@@ -38,12 +39,12 @@ def recover(folder: Folder, key: VerifierKey) -> tuple[Store, Replay]:
     return store, replay
 
 
-def _published(folder: Folder, key: VerifierKey) -> list[TreeHead]:
+def _published(folder: Folder, keys: VerifierKey | LogKeys) -> list[TreeHead]:
     note = folder.read_if_present(CHECKPOINT, MAX_NOTE_BYTES)
     if note is None:
         return []
     try:
-        return [verify_tree_head(note, key)]
+        return [verify_tree_head(note, keys)]
     except AuditError as failure:
         raise type(failure)(f"{folder.path / CHECKPOINT}: {failure}; restore a copy") from failure
 

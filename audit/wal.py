@@ -23,6 +23,7 @@ from hashlib import sha256
 from audit.checkpoint import TreeHead, verify_tree_head
 from audit.errors import AuditError, Invalid, LogUnavailable, Malformed
 from audit.folder import WAL, Folder, write_at
+from audit.keys import LogKeys
 from audit.note import VerifierKey
 
 MAX_BYTES = 128 * 1024 * 1024
@@ -64,20 +65,20 @@ def encode_head(note: bytes) -> bytes:
     return _encode(_HEAD, note)
 
 
-def parse_write_ahead(data: bytes, key: VerifierKey) -> Replay:
+def parse_write_ahead(data: bytes, keys: VerifierKey | LogKeys) -> Replay:
     """Read a write-ahead file, dropping a torn tail; raises Malformed, BadSignature, Invalid."""
     frame = _parse_frame(data, 0)
     if frame is None or frame.kind != _HEAD:
         raise Malformed("write-ahead file: expected it to begin with a whole tree head; damaged, or not ours")
-    replay = Replay(verify_tree_head(frame.payload, key), frame.payload)
+    replay = Replay(verify_tree_head(frame.payload, keys), frame.payload)
     size, position, open_group = replay.base.size, frame.end, False
     while position < len(data):
         frame = _parse_frame(data, position)
         if frame is None:
-            _demand_torn(data, position, size, key)
+            _demand_torn(data, position, size, keys)
             return Replay(replay.base, replay.base_note, replay.entries, replay.heads, len(data) - position)
         if frame.kind == _HEAD:
-            head = verify_tree_head(frame.payload, key)
+            head = verify_tree_head(frame.payload, keys)
             _demand(
                 open_group and head.size == size, position, f"a group from entry {size}", f"head {head.size}"
             )
@@ -215,11 +216,11 @@ def _parse_group(payload: bytes, where: int) -> tuple[int, list[bytes]]:
     return int.from_bytes(payload[:8], "big"), entries
 
 
-def _demand_torn(data: bytes, begin: int, size: int, key: VerifierKey) -> None:
+def _demand_torn(data: bytes, begin: int, size: int, keys: VerifierKey | LogKeys) -> None:
     """Refuse a damaged frame that a crash does not explain: a signed head behind it says it was committed."""
     position = data.find(_HEAD, begin)
     while position >= 0:
-        head = _signed_head(data, position, key)
+        head = _signed_head(data, position, keys)
         if head is not None:
             raise Invalid(
                 f"write-ahead file, byte {begin}: expected the entries from {size} on, found damage, "
@@ -228,12 +229,12 @@ def _demand_torn(data: bytes, begin: int, size: int, key: VerifierKey) -> None:
         position = data.find(_HEAD, position + 1)
 
 
-def _signed_head(data: bytes, position: int, key: VerifierKey) -> TreeHead | None:
+def _signed_head(data: bytes, position: int, keys: VerifierKey | LogKeys) -> TreeHead | None:
     frame = _parse_frame(data, position)
     if frame is None:
         return None
     try:
-        return verify_tree_head(frame.payload, key)
+        return verify_tree_head(frame.payload, keys)
     except AuditError:
         return None
 

@@ -27,6 +27,10 @@ LAYERS = {
     "appliance.training": ("appliance.training", "appliance.errors", "kernels", "numpy"),
 }
 
+# One module of a layer that may name more, inside a function: an auditor without a post-quantum key does
+# without the package, as `test_importing_audit_loads_pynacl_and_nothing_else` holds.
+LATE = {"audit.mldsa": ("cryptography",)}
+
 # What a process must never hold, through whatever chain of imports.
 NEVER = {
     "appliance.front": (
@@ -186,7 +190,7 @@ def faults(root: Path) -> list[str]:
             for layer, allowed in LAYERS.items()
             if within(module.name, (layer,))
             for name in sorted(module.named - sys.stdlib_module_names - above(allowed))
-            if not within(name, allowed)
+            if not within(name, (*allowed, *LATE.get(module.name, ())))
         ]
         found += [
             f"{module.name} imports {name}: its home is {HOMES[name][0]}"
