@@ -121,7 +121,7 @@ def test_a_disk_that_is_full_altogether_fails_closed_and_recovers(
     assert ended["reason"].partition(":")[0] in {"log-unavailable", "no-space"}
     assert asleep.call("Status")["jobs_running"] == []
     asleep.kill()
-    refused = asleep.cli("daemon", "--detach")
+    refused = asleep.cli("daemon", "--foreground")
     assert refused.returncode in {5, 17}, refused.stderr
     assert "space" in refused.stderr
     ballast.unlink()

@@ -87,7 +87,7 @@ def test_a_damaged_log_is_refused_by_daemon_and_auditor(
     audited = asleep.audit()
     assert audited.returncode in at_audit, (audited.returncode, audited.stderr)
     assert "FAILED" in audited.stderr or "COULD NOT CHECK" in audited.stderr
-    refused = asleep.cli("daemon", "--detach")
+    refused = asleep.cli("daemon", "--foreground")
     assert refused.returncode in at_start, (refused.returncode, refused.stderr)
     assert str(asleep.home / "log") in refused.stderr or "write-ahead file" in refused.stderr
     # The refusal itself must not mend, hide or extend anything.
@@ -115,7 +115,7 @@ def test_a_write_ahead_file_with_one_flipped_byte_starts_no_daemon(asleep: Livin
     data = bytearray(wal.read_bytes())
     data[len(data) // 3] ^= 1
     wal.write_bytes(data)
-    refused = asleep.cli("daemon", "--detach")
+    refused = asleep.cli("daemon", "--foreground")
     assert refused.returncode == INVALID, refused.stderr
     assert "restore a copy" in refused.stderr
     assert wal.read_bytes() == data
@@ -128,6 +128,6 @@ def test_a_log_of_another_appliance_starts_no_daemon(asleep: Living, tmp_path: P
     assert other.cli("init", *options).returncode == 0
     (asleep.home / "log").rename(tmp_path / "old-log")
     (other.home / "log").rename(asleep.home / "log")
-    refused = asleep.cli("daemon", "--detach")
+    refused = asleep.cli("daemon", "--foreground")
     assert refused.returncode in {INVALID, BAD_SIGNATURE}, refused.stderr
     assert asleep.audit().returncode in {INVALID, BAD_SIGNATURE}
