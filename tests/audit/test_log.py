@@ -429,3 +429,11 @@ def test_tiles_are_durable_before_the_head_and_the_head_before_partials_go(logs,
     assert order[head + 1] == "sync folder"
     assert head < removal < wal
     assert order[wal + 1] == "sync folder"
+
+
+def test_entries_that_no_tile_holds_yet_are_read_and_proved(logs, signer, record):
+    log = logs.create()
+    kept = log.append([record(number) for number in range(250)]) + log.append([record()] * 10)
+    for index in (0, 255, 256, 259):
+        assert log.entry(index) == kept[index].entry
+        assert verify_receipt(log.receipt(index), log.entry(index), signer.vkey).head.size == 260

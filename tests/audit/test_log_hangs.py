@@ -211,3 +211,38 @@ def test_an_fdatasync_that_the_kernel_delays_stops_the_log_within_a_second(logs,
     assert log.size in {3, 4}
     log.close()
     assert verify_log(logs.home, signer.vkey).size == log.size
+
+
+@pytest.fixture
+def freezable(tmp_path):
+    """A file system of its own, and functions that freeze and thaw it; skips aloud where that cannot be."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("fsfreeze", "mkfs.ext4", "mount"))):
+        pytest.skip("needs root and fsfreeze: no file system is really frozen")
+    image, folder = tmp_path / "image", tmp_path / "frozen"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(16 << 20)
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    if subprocess.run(["mount", "-o", "loop", image, folder], capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a loop device here: no file system is really frozen")
+    try:
+        yield folder, lambda how: subprocess.run(["fsfreeze", how, folder], check=True)
+    finally:
+        subprocess.run(["fsfreeze", "-u", folder], capture_output=True, check=False)
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_file_system_that_is_really_frozen_stops_the_log_within_a_second(freezable, logs, signer, record):
+    folder, fsfreeze = freezable
+    logs.home = folder / "log"
+    log = logs.create()
+    log.append([record(1)])
+    fsfreeze("-f")
+    demand_told_in_time(lambda: log.append([record(2)]))
+    log.close()
+    fsfreeze("-u")
+    log = demand_released(logs)
+    assert log.size in {1, 2}
+    log.append([record(3)])
+    log.close()
+    assert verify_log(logs.home, signer.vkey).size == log.size
