@@ -25,6 +25,10 @@ _TOLD_ELSEWHERE = {OPENED, CREATED, APPROVED, EXPORTED, "object-named", "job-end
     "request-used",
     "model-signed",
 }
+# Events whose context is known, and what of it is told; of others, all that is short enough.
+_LIFE = {"genesis", "started", "ended", "unsealed", "sealed", "unseal-failed"}
+_WORDS = ("profile", "custody", "reason")
+_MOST_WORDS, _LONGEST = 12, 80
 _JOB_ENDS = {"job-ended", "bundle-imported", EXPORTED}
 
 
@@ -222,9 +226,14 @@ class Summary:
             job.state, job.ended = text_of(context, "state") or "done", entry.seq
 
     def _observe_event(self, entry: Entry) -> None:
-        said = [(name, text_of(entry.context, name)) for name in ("profile", "custody", "reason")]
-        told = [f"{name} {value}" for name, value in said if value]
-        text = "; ".join([*told, *texts_of(entry.context, "warnings")])
+        names = _WORDS if entry.kind in _LIFE else sorted(entry.context)
+        said = [(name, entry.context.get(name)) for name in names]
+        told = [
+            f"{name} {str(value)[:_LONGEST]}"
+            for name, value in said
+            if value and isinstance(value, str | int)
+        ]
+        text = "; ".join([*told[:_MOST_WORDS], *texts_of(entry.context, "warnings")])
         self._event(entry, entry.kind, text, entry.principal)
         if entry.kind == "started":
             if self.state.power == ON and self._after != "sealed":

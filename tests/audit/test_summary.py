@@ -138,8 +138,10 @@ def test_custody_events_and_isolation_are_told_in_order():
 
 
 def test_a_kind_that_nobody_knows_is_an_event():
-    (event,) = tell([fact("cosigned", "Person:w", "witness", APPLIANCE)]).events
+    told = {"size": 5, "by": "x" * 100, "none": None, "list": [1]}
+    (event,) = tell([fact("cosigned", "Person:w", "witness", APPLIANCE, **told)]).events
     assert (event.kind, event.principal) == ("cosigned", "Person:w")
+    assert event.text == f"by {'x' * 80}; profile isolated; size 5"
 
 
 def test_a_host_that_stops_being_isolated_is_an_event():
