@@ -54,7 +54,7 @@ def on_small_disk(asleep: Living) -> Iterator[Callable[[str], Path]]:
 def fill(disk: Path) -> Path:
     """Leave not one byte; return the file to delete."""
     ballast = disk / "z.ballast"
-    with ballast.open("wb", buffering=0) as out:
+    with ballast.open("ab", buffering=0) as out:
         try:
             while True:
                 out.write(bytes(1 << 16))
@@ -121,6 +121,7 @@ def test_a_disk_that_is_full_altogether_fails_closed_and_recovers(
     assert ended["reason"].partition(":")[0] in {"log-unavailable", "no-space"}
     assert asleep.call("Status")["jobs_running"] == []
     asleep.kill()
+    fill(home)  # what the failures gave back
     refused = asleep.cli("daemon", "--foreground")
     assert refused.returncode in {5, 17}, refused.stderr
     assert "space" in refused.stderr
