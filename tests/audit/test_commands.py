@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
-from audit.__main__ import main
+from audit.__main__ import _parser, main
 from audit.entry import entry_salt
 from audit.log import Log
 from tests.audit.story import (
@@ -261,3 +264,11 @@ def test_a_log_that_does_not_verify_yields_no_page(run, stick):
         assert (code, out) in {(6, ""), (12, "")}
         assert err.startswith("FAILED  ")
     assert not (stick / "day.html").exists()
+
+
+def test_every_command_that_the_auditors_page_shows_is_one():
+    text = (Path(__file__).parents[2] / "docs/auditor.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^    (?:\$ )?python -m audit (.*)$", text, re.MULTILINE)
+    assert len(shown) > 8
+    for line in shown:
+        assert _parser().parse_args(shlex.split(line)).command == line.split()[0]
