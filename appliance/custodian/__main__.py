@@ -25,6 +25,7 @@ from appliance.custodian.core import Core
 from appliance.custodian.start import open_appliance
 from appliance.custodian.trains import Trains
 from appliance.custodian.verbs import Verbs
+from appliance.custodian.workers import kill_all
 from appliance.errors import ApplianceError
 from appliance.home import Home
 from appliance.provenance import verify_provenance
@@ -130,6 +131,7 @@ class Daemon:
                 if self._trains.running():
                     self._say.error("log-unavailable", reason=str(dead))
                     await self._trains.end_all(f"log-unavailable: {dead}")
+                kill_all()  # samples, imports and exports hold keys too
             for job in self._core.live.overdue_jobs():
                 await self._trains.end(job, "lease-ended")
 

@@ -160,8 +160,7 @@ class _Export:
                     raise
             os.fsync(parent)
         finally:
-            worker.kill()
-            await worker.ended()
+            await worker.end()
             self._core.live.revoke_job(self._run.job)
             for part in self._parts:
                 os.close(part.fd)
@@ -288,8 +287,7 @@ class _Export:
                     )
             await worker.expect(Finished)
         finally:
-            worker.kill()
-            await worker.ended()
+            await worker.end()
 
     def _hand_over(self, folder: BundleFolder) -> None:
         """Leave the files to whoever asked, where the custodian may: as root it would keep them otherwise."""

@@ -83,8 +83,7 @@ async def import_bundle(
             tokens = await _open(run, worker, quarantine, bundle, manifest, outputs)
             rows = await outputs.publish(tokens, ())
         finally:
-            worker.kill()
-            await worker.ended()
+            await worker.end()
             outputs.discard()
             core.live.revoke_job(job)
             shutil.rmtree(quarantine, ignore_errors=True)

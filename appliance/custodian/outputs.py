@@ -148,8 +148,7 @@ class Outputs:
                 found[item.id] = verified
             return found
         finally:
-            worker.kill()
-            await worker.ended()
+            await worker.end()
 
     def _give(self, worker: Worker, item: Staged) -> None:
         if item.sealed_bytes < 0:

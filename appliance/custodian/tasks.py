@@ -54,8 +54,7 @@ async def seal_config(
         return (await outputs.publish([sealed.token], ()))[0]
     finally:
         outputs.discard()
-        worker.kill()
-        await worker.ended()
+        await worker.end()
 
 
 async def sample(
@@ -103,8 +102,7 @@ async def sample(
             {"job": job, "characters": length},
         )
     finally:
-        worker.kill()
-        await worker.ended()
+        await worker.end()
         core.live.revoke_job(job)
 
 

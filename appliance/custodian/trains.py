@@ -151,8 +151,7 @@ class Trains:
     async def _settle(self, training: Training, outputs: Outputs, state: str, reason: str) -> None:
         core, run, row = self._core, training.run, training.row
         if training.worker is not None:
-            training.worker.kill()
-            await training.worker.ended()
+            await training.worker.end()
             self._seal_report(row.id, outputs, bytes(training.worker.child.report))
         outputs.discard()
         core.live.revoke_job(row.id)
@@ -221,7 +220,8 @@ class Trains:
             if isinstance(message, WantInput):
                 self._give_named(training.run, worker, message)
             elif isinstance(message, WantOutput):
-                outputs.open(worker, message)
+                async with in_order:  # a worker that outpaces its second reader waits: nothing piles up
+                    outputs.open(worker, message)
             elif isinstance(message, Sealed):
                 outputs.sealed(message)
             elif isinstance(message, Progress):

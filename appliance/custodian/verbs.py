@@ -19,12 +19,13 @@ from appliance.custodian import approvals, exports, imports, tasks
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.trains import Trains
+from appliance.custodian.workers import kill_all
 from appliance.custody.unsealing import open_custody, read_secret
-from appliance.errors import SealedError, UnknownObject, UsageError
+from appliance.errors import PolicyRefused, SealedError, UnknownObject, UsageError
 from appliance.gate import NamedObject, Thing
 from appliance.grants import LiveGrants
 from appliance.strictjson import JSON
-from audit.errors import AuditError
+from audit.errors import LogUnavailable
 from policy.model import Entity
 
 
@@ -72,8 +73,7 @@ class Verbs:
     async def status(self, caller: Caller) -> Answer:
         """Say how the appliance is; answers even when the log is dead, so that an operator learns why."""
         core = self._core
-        with contextlib.suppress(AuditError):
-            self._decide(caller, "status")
+        self._look(caller, "status")
         world = core.world()
         return {
             "version": __version__,
@@ -124,25 +124,29 @@ class Verbs:
         return {}
 
     async def seal(self, caller: Caller) -> Answer:
-        """End every worker, wipe the keys, and replace this process by a fresh one."""
-        self._decide(caller, "seal")
+        """End every worker, wipe the keys, and replace this process by a fresh one.
+
+        A dead log does not keep the keys in memory: sealing releases nothing.
+        """
+        self._look(caller, "seal")
         await self._trains.end_all("sealed")
+        kill_all()
         self._core.wipe()
         person = self._core.person(caller.uid)
-        self._core.gate.outcome(
-            "sealed",
-            f"Person:{person.id}",
-            "seal",
-            f"Appliance:{self._core.facts.origin}",
-            {"reason": caller.text("reason")},
-        )
+        with contextlib.suppress(LogUnavailable):
+            self._core.gate.outcome(
+                "sealed",
+                f"Person:{person.id}",
+                "seal",
+                f"Appliance:{self._core.facts.origin}",
+                {"reason": caller.text("reason")},
+            )
         await self._reseal()
         return {}
 
     async def shutdown(self, caller: Caller) -> Answer:
         """End the appliance after a last entry; works with a dead log too, since it releases nothing."""
-        with contextlib.suppress(AuditError):
-            self._decide(caller, "stop")
+        self._look(caller, "stop")
         await self._trains.end_all("shutdown")
         self._end()
         return {}
@@ -182,7 +186,7 @@ class Verbs:
 
     async def list_jobs(self, caller: Caller) -> AsyncGenerator[Answer, None]:
         """Yield every job, oldest first."""
-        self._decide(caller, "status")
+        self._look(caller, "status")
         for row in self._core.catalog.jobs():
             yield {"job": job_json(row)}
 
@@ -195,7 +199,7 @@ class Verbs:
     async def watch(self, caller: Caller) -> AsyncGenerator[Answer, None]:
         """Yield a job's events after `after` as they come; of an earlier start's job, its last state."""
         job = caller.text("job")
-        self._decide(caller, "status")
+        self._look(caller, "status")
         training = self._trains.find(job)
         if training is not None:
             async for event in training.run.follow(caller.number("after")):
@@ -306,6 +310,14 @@ class Verbs:
             "proof": base64.b64encode(found.receipt).decode("ascii"),
             "entry": base64.b64encode(found.entry).decode("ascii"),
         }
+
+    def _look(self, caller: Caller, action: str) -> None:
+        """Decide on what releases nothing; with a dead log, enrolment decides: to look, to close, to end."""
+        try:
+            self._decide(caller, action)
+        except LogUnavailable as dead:
+            if self._core.facts.person_of(caller.uid) is None:
+                raise PolicyRefused(f"uid {caller.uid} is nobody here, and the log has stopped") from dead
 
     def _decide(self, caller: Caller, action: str, context: Mapping[str, str] | None = None) -> None:
         person = self._core.person(caller.uid)

@@ -24,6 +24,7 @@ START_TIMEOUT_S = 60.0
 NONCE_BYTES = 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _M = TypeVar("_M")
+_alive: set[Worker] = set()
 
 
 def checked_name(name: str) -> str:
@@ -31,6 +32,12 @@ def checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ProtocolError(f"expected a name of a-z, 0-9, '.', '_', '-', found {name[:70]!r}")
     return name
+
+
+def kill_all() -> None:
+    """End every worker now: keys are wiped, or what is read could not be recorded any more."""
+    for worker in tuple(_alive):
+        worker.kill()
 
 
 class Worker:
@@ -51,6 +58,7 @@ class Worker:
     ) -> Worker:
         """Start a worker and wait until its jail is proved; raises JailError or JobFailed."""
         worker = cls(Child("appliance.worker", environment=environment))
+        _alive.add(worker)
         try:
             worker.send(Begin(task, job, profile, dict(numbers or {})))
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -60,10 +68,10 @@ class Worker:
                 message = f"the worker's jail lacks {', '.join(sorted(lacking))}: see `appliance doctor`"
                 raise JailError(message)
         except TimeoutError as slow:
-            worker.kill()
+            await worker.end()
             raise JobFailed(f"a worker did not report its jail within {START_TIMEOUT_S:.0f} s") from slow
         except BaseException:
-            worker.kill()
+            await worker.end()
             raise
         return worker
 
@@ -123,9 +131,17 @@ class Worker:
         """End the worker now."""
         self.child.kill()
 
+    async def end(self) -> None:
+        """End the worker now and wait until it is gone."""
+        self.kill()
+        await self.ended()
+
     async def ended(self) -> int:
         """Wait until the process is gone and return its exit status."""
-        return await asyncio.shield(self.child.exited)
+        status = await asyncio.shield(self.child.exited)
+        _alive.discard(self)
+        self.child.channel.close()
+        return status
 
 
 def key_pipe(key: bytearray) -> int:
