@@ -23,6 +23,8 @@ WAL = "wal"
 LOCK = "lock"
 RESERVE = "reserve"
 VKEY = "log.vkey"
+PQ_VKEY = "log-pq.vkey"
+EPOCHS = "epoch"
 INCOMING = "incoming"  # the one name under which a file is written before it takes its place
 
 _READ = (

@@ -22,32 +22,28 @@ Source: docs/formats/audit-log.md; C2SP tlog-checkpoint, tlog-tiles, tlog-proof.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit.checkpoint import TreeHead, sign_tree_head
+from audit.checkpoint import TreeHead
 from audit.commit import Commit
 from audit.disk import Disk
-from audit.entry import Record, encode_entry, format_time, with_commitments
-from audit.errors import AlreadyExists, AuditError, Invalid, LogBusy, LogUnavailable, Malformed
-from audit.folder import INCOMING, LOCK, RESERVE, VKEY, Folder
+from audit.entry import JSON, Record, encode_entry, format_time, with_commitments
+from audit.epoch import KIND, key_record
+from audit.errors import AlreadyExists, AuditError, Invalid, LogUnavailable, Malformed
+from audit.folder import INCOMING, LOCK, PQ_VKEY, RESERVE, VKEY, Folder
 from audit.group import Committed, Group, Request
-from audit.merkle import (
-    EMPTY_ROOT,
-    inclusion_proof,
-    leaf_hash,
-    range_root,
-    verify_inclusion,
-)
+from audit.hold import hold_reserve, take_lock
+from audit.merkle import EMPTY_ROOT, inclusion_proof, leaf_hash, range_root, verify_inclusion
 from audit.note import NoteSigner
 from audit.receipt import format_receipt
 from audit.recover import recover
+from audit.signing import Epochs, LogSigner, Signers
 from audit.tiles import WIDTH
 from audit.wal import WriteAhead
 
@@ -59,8 +55,8 @@ MAX_GROUP = WIDTH
 
 # Tuning: a start replays at most about this much; a write-ahead file is begun anew beyond it.
 ROTATE_BYTES = 1 << 20
-RESERVE_BYTES = 2 << 20  # the last entry, and in most cases the publication of what came before it
 
+_BEGUN = {LOCK, RESERVE, VKEY, PQ_VKEY, INCOMING}  # what an interrupted `create` may have left
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -79,24 +75,27 @@ class Log:
     unseal) and cleared again (at seal). Without it, a record with secret values is refused.
     """
 
-    def __init__(self, folder: Folder, signer: NoteSigner, clock: Clock, held: ExitStack, disk: Disk) -> None:
+    def __init__(self, folder: Folder, signers: Signers, clock: Clock, held: ExitStack, disk: Disk) -> None:
         """Recover the log in a locked folder; `held` closes what is open. Use `open` or `create`."""
         self.commit_secret: bytes | bytearray | None = None
         self._folder = folder
-        self._signer = signer
+        self._epochs = Epochs(folder, signers, clock)
         self._clock = clock
         self._held = held
         self._disk = disk
         self._group = Group(self._serve, MAX_GROUP)
         self._mutex = threading.RLock()
         self._failure: str | None = None
-        self._store, replay = recover(folder, signer.vkey)
+        self._store, replay = recover(folder, self._epochs.chain)
         self.recovery = Recovery(len(replay.entries), replay.torn_bytes)
-        self._reserve = _hold_reserve(folder, held)
+        self._reserve = hold_reserve(folder, held)
         self._note = self._sign(self.size, self._store.tree.root())
         # Rewritten even when whole: after a failed fsync the cache may show what the disk does not have.
         self._wal = WriteAhead.begin(folder, replay.base, replay.base_note, replay.entries, self._note)
         held.callback(self._close_wal)
+        if replay.entries and self._epochs.is_pending(self.size, replay.entries[-1]):
+            self._epochs.close(replay.entries[-1], self.receipt(self.size - 1))
+        self._epochs.signer()  # asked for now: a log that could not sign its next head is not opened
         self._published_bytes = 0
         self._published = -1
         self.publish()
@@ -105,7 +104,7 @@ class Log:
     def create(
         cls,
         directory: Path,
-        signer: NoteSigner,
+        signer: NoteSigner | LogSigner,
         clock: Clock = time.time,
         *,
         commit_secret: bytes | bytearray | None = None,
@@ -120,13 +119,21 @@ class Log:
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o750)
             with Folder(directory) as folder:
-                if found := {entry.name for entry in folder.names()} - {LOCK, RESERVE, VKEY, INCOMING}:
+                if found := {entry.name for entry in folder.names()} - {
+                    LOCK,
+                    RESERVE,
+                    VKEY,
+                    PQ_VKEY,
+                    INCOMING,
+                }:
                     raise AlreadyExists(
                         f"{directory}: expected an empty folder for a new log, found {min(found)!r}"
                     )
-                folder.replace(VKEY, f"{signer.vkey.text}\n".encode())
-                head = TreeHead(signer.name, 0, EMPTY_ROOT)
-                note = sign_tree_head(head, signer)
+                first = Signers.of(signer).held[0]
+                for name, key in zip((VKEY, PQ_VKEY), first.keys, strict=False):
+                    folder.replace(name, f"{key.text}\n".encode())
+                head = TreeHead(first.log.name, 0, EMPTY_ROOT)
+                note = first.sign(head, clock)
                 WriteAhead.begin(folder, head, note, [], note).close()
             with Folder(directory.parent) as parent:
                 os.fsync(parent.fd)
@@ -138,7 +145,7 @@ class Log:
     def open(
         cls,
         directory: Path,
-        signer: NoteSigner,
+        signer: NoteSigner | LogSigner | Signers,
         clock: Clock = time.time,
         *,
         commit_secret: bytes | bytearray | None = None,
@@ -153,8 +160,8 @@ class Log:
                 held, disk = ExitStack(), Disk()
                 undo.callback(disk.close, held.close)
                 folder = held.enter_context(Folder(directory.absolute(), disk.step))
-                _take_lock(folder, held)
-                log = cls(folder, signer, clock, held, disk)
+                take_lock(folder, held)
+                log = cls(folder, Signers.of(signer), clock, held, disk)
                 undo.pop_all()
         except OSError as failure:
             raise LogUnavailable(f"{directory}: the log cannot be opened: {failure.strerror}") from failure
@@ -183,6 +190,8 @@ class Log:
         self._demand_alive()
         if len(records) > MAX_GROUP:
             raise Malformed(f"append: expected at most {MAX_GROUP} records in a group, found {len(records)}")
+        if any(record.kind == KIND for record in records):
+            raise Malformed(f"append: expected no {KIND} record, found one; `rotate_key` writes it")
         if not records:
             return []
         request = Request(records)
@@ -190,6 +199,26 @@ class Log:
         if request.failure is not None:
             raise request.failure
         return request.committed
+
+    def rotate_key(
+        self, signer: LogSigner, principal: str, resource: str, context: Mapping[str, JSON]
+    ) -> Committed:
+        """End the epoch of this key: the old key names the next and signs for the last time.
+
+        The caller has made the new key durable, and destroys the old once this returned. Raises Invalid, with
+        the log going on, for a key that this log cannot take; LogUnavailable as `append` does: then only the
+        next opening knows which of both keys is needed.
+        """
+        with self._mutex:
+            self._demand_alive()
+            self._epochs.offer(signer)
+            epoch = len(self._epochs.chain.closings) + 1
+            record = key_record(signer.keys, epoch, principal, resource, context)
+            entry = encode_entry(record, self.size, format_time(self._clock()))
+            with self._fatal(), _no_last_entry():
+                committed = self._commit([entry])[0]
+                self._disk.run(lambda: self._epochs.close(entry, committed.receipt))
+            return committed
 
     def tree_head(self) -> bytes:
         """Return the signed head over every committed entry, as the bytes of a note."""
@@ -229,7 +258,9 @@ class Log:
             with self._fatal():
                 self._publish()
                 self._published = self.size
-                if self._wal.size > ROTATE_BYTES and self.size - self._wal.base >= WIDTH:
+                # Not to a base within a closed epoch: no key that is left may sign its head.
+                base = max(self._wal.base + WIDTH, self._epochs.chain.end)
+                if self._wal.size > ROTATE_BYTES and self.size // WIDTH * WIDTH >= base:
                     self._disk.run(self._rotate)
                 self._published_bytes = self._wal.size
 
@@ -306,7 +337,7 @@ class Log:
             self._store, self._note = commit.reached  # what is durable counts, even where nobody is told
 
     def _sign(self, size: int, root: bytes) -> bytes:
-        return sign_tree_head(TreeHead(self._signer.name, size, root), self._signer)
+        return self._epochs.sign(size, root)
 
     def _publish(self) -> None:
         self._disk.run(lambda: self._store.publish(self._note))
@@ -314,7 +345,9 @@ class Log:
 
     def _say_full(self) -> None:
         """Use the reserve to log that the log is full; it is the last entry until room was made."""
-        record = Record("log.full", "log", "stop", self._signer.name, {"reason": "no space left for the log"})
+        record = Record(
+            "log.full", "log", "stop", self._epochs.chain.keys.name, {"reason": "no space left for the log"}
+        )
         with suppress(
             OSError, AuditError
         ):  # the caller gets the first failure; this is an attempt to explain it
@@ -327,8 +360,8 @@ class Log:
     def _rotate(self) -> None:
         """Begin the write-ahead file anew at the last full bundle; all before it is durable in tiles."""
         base = self.size // WIDTH * WIDTH
-        head = TreeHead(self._signer.name, base, range_root(0, base, self._store.subtree))
-        note = sign_tree_head(head, self._signer)
+        head = TreeHead(self._epochs.chain.keys.name, base, range_root(0, base, self._store.subtree))
+        note = self._sign(base, head.root)
         old = self._wal
         self._wal = WriteAhead.begin(self._folder, head, note, self._store.since(base), self._note)
         old.close()
@@ -357,21 +390,10 @@ class Log:
             raise
 
 
-def _take_lock(folder: Folder, held: ExitStack) -> None:
-    fd = _open_beside(folder, LOCK, held)
+@contextmanager
+def _no_last_entry() -> Iterator[None]:
+    """Let a full disk stop the log without another entry: the old key may not sign one any more."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as failure:
-        raise LogBusy(f"{folder.path}: another process has this log open; stop it first") from failure
-
-
-def _hold_reserve(folder: Folder, held: ExitStack) -> int:
-    fd = _open_beside(folder, RESERVE, held)
-    os.posix_fallocate(fd, 0, RESERVE_BYTES)
-    return fd
-
-
-def _open_beside(folder: Folder, name: str, held: ExitStack) -> int:
-    fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640, dir_fd=folder.fd)
-    held.callback(os.close, fd)
-    return fd
+        yield
+    except OSError as failure:
+        raise LogUnavailable(f"its key was not rotated: {failure.strerror}") from failure

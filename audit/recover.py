@@ -8,16 +8,17 @@ Source: docs/formats/audit-log.md, "Recovery".
 from __future__ import annotations
 
 from audit.checkpoint import TreeHead, verify_tree_head
+from audit.epoch import Chain
 from audit.errors import AuditError, CouldNotCheck, Invalid
 from audit.folder import CHECKPOINT, WAL, Folder
 from audit.keys import LogKeys
-from audit.note import MAX_NOTE_BYTES, VerifierKey
+from audit.note import MAX_NOTE_BYTES
 from audit.store import Store, read_tile
 from audit.tree import Tree
 from audit.wal import MAX_BYTES, Replay, parse_write_ahead
 
 
-def recover(folder: Folder, keys: VerifierKey | LogKeys) -> tuple[Store, Replay]:
+def recover(folder: Folder, chain: Chain) -> tuple[Store, Replay]:
     """Rebuild tiles and tree from the write-ahead file, holding every signed head against them.
 
     Raises CouldNotCheck, Malformed, BadSignature, Invalid for what no crash leaves behind.
@@ -25,9 +26,10 @@ def recover(folder: Folder, keys: VerifierKey | LogKeys) -> tuple[Store, Replay]
     data = folder.read_if_present(WAL, MAX_BYTES)
     if data is None:
         raise CouldNotCheck(f"{folder.path / WAL}: expected a log's write-ahead file, found none: not a log")
-    replay = parse_write_ahead(data, keys)
+    replay = parse_write_ahead(data, chain.keys)
     store = Store(folder, Tree.from_edge(replay.base.size, lambda tile: read_tile(folder, tile)))
-    heads = [replay.base, *replay.heads, *_published(folder, keys)]
+    closings = [head for head in chain.closings if head.size >= replay.base.size]
+    heads = [replay.base, *replay.heads, *closings, *_published(folder, chain.keys)]
     _demand_within(heads, replay, folder)
     expected: dict[int, set[bytes]] = {}
     for head in heads:
@@ -39,7 +41,7 @@ def recover(folder: Folder, keys: VerifierKey | LogKeys) -> tuple[Store, Replay]
     return store, replay
 
 
-def _published(folder: Folder, keys: VerifierKey | LogKeys) -> list[TreeHead]:
+def _published(folder: Folder, keys: LogKeys) -> list[TreeHead]:
     note = folder.read_if_present(CHECKPOINT, MAX_NOTE_BYTES)
     if note is None:
         return []

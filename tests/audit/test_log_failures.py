@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-import audit.log
 from audit.entry import parse_entry
 from audit.errors import LogUnavailable, Malformed
+from audit.hold import RESERVE_BYTES
 from audit.verify import verify_log
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def test_a_full_disk_is_itself_the_last_entry(logs, signer, record, monkeypatch)
     assert verify_log(logs.home, signer.vkey).kinds == {"decision": 1, "log.full": 1}
     again = logs.open()
     assert parse_entry(again.entry(1)).kind == "log.full"
-    assert (logs.home / "reserve").stat().st_size == audit.log.RESERVE_BYTES
+    assert (logs.home / "reserve").stat().st_size == RESERVE_BYTES
 
 
 def test_a_disk_full_at_the_head_behind_a_group_still_takes_the_last_word(logs, signer, record, monkeypatch):
