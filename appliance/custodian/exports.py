@@ -84,8 +84,9 @@ async def export(
         core.custody  # noqa: B018  raises SealedError before anything is asked
         check_writable_by(folder_fd, wanted.uid)
         approved = approved_request(core, wanted.request, wanted.model, wanted.recipient)
-        decided, job = _decide(core, person, approved, wanted)
+        job = new_job_id("export")
         named = (approved.weights.id, config_of(core, approved.weights).id)
+        decided = _decide(core, person, approved, wanted, job, named)
         run = Run(core, job, person.id, "export", named)
         run.keep(decided.committed)
         exporting = _Export(core, environment, run, approved, wanted, decided)
@@ -105,8 +106,9 @@ def check_writable_by(folder_fd: int, uid: int) -> None:
         raise PolicyRefused(f"expected a folder that uid {uid} may write to, found one of uid {found.st_uid}")
 
 
-def _decide(core: Core, person: Entity, approved: Approved, wanted: Wanted) -> tuple[Allowed, str]:
-    job = new_job_id("export")
+def _decide(
+    core: Core, person: Entity, approved: Approved, wanted: Wanted, job: str, named: Sequence[str]
+) -> Allowed:
     people = sorted({approval.person for approval in approved.approvals} - {approved.request.requester})
     context: dict[str, JSON] = {
         "signed": True,
@@ -116,7 +118,7 @@ def _decide(core: Core, person: Entity, approved: Approved, wanted: Wanted) -> t
         "requester": approved.request.requester,
         "recipient": wanted.recipient,
     }
-    return core.gate.request(person, "export", approved.weights, context, job=job), job
+    return core.gate.request(person, "export", approved.weights, context, job=job, named=named)
 
 
 class _Export:

@@ -76,10 +76,14 @@ async def sample(
         )
         raise UsageError(limits)
     job = new_job_id("sample")
-    weights = core.gate.request(person, "sample", NamedObject("weights", model), job=job).object
-    assert weights is not None  # noqa: S101  a permitted object was resolved
+    weights = core.catalog.find("weights", model)
+    if weights is None:
+        core.gate.request(person, "sample", NamedObject("weights", model), job=job)
+        raise UnknownObject(f"there are no weights named {model}")
     config = config_of(core, weights)
-    run = Run(core, job, person.id, "sample", (weights.id, config.id))
+    named = (weights.id, config.id)
+    core.gate.request(person, "sample", weights, job=job, named=named)
+    run = Run(core, job, person.id, "sample", named)
     worker = await Worker.start("sample", job, core.facts.profile, dict(numbers), environment)
     try:
         run.give(worker, "weights", weights)
