@@ -50,11 +50,12 @@ class Faults:
         self.made = 0
         for phase in PHASES:
             self.prepare(folder / phase, phase)
+        self.said = (folder / "said").open("w+")
         self.server = subprocess.Popen(
             [sys.executable, "-m", "tests.attacks.log_appender"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self.said,  # not a pipe: nobody would empty it
             cwd=ROOT,
             text=True,
         )
@@ -94,11 +95,15 @@ class Faults:
             counted["rename" if name.startswith("rename") else name, thread] += 1
         return {call: max(n for (name, _), n in counted.items() if name == call) for call in CALLS}
 
+    def last_words(self):
+        self.said.seek(0)
+        return self.said.read()[-2000:]
+
     def close(self):
         self.server.stdin.close()
         self.server.wait()
         self.server.stdout.close()
-        self.server.stderr.close()
+        self.said.close()
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +141,7 @@ def test_a_fault_at_any_call_loses_nothing_that_was_answered(faults, phase, faul
             inject = f"inject={SPELLED.get(call, call)}:{FAULTS[fault].format(n)}"
             home, status = faults.live(phase, "-e", inject)
             context = f"{phase}: {fault} at {call} number {n}"
-            assert status in ({-9} if fault == "SIGKILL" else {13, 17}), context
+            assert status in ({-9} if fault == "SIGKILL" else {13, 17}), (context, faults.last_words())
             demand_recovered(home, phase, context, may_say_full="ENOSPC" in fault)
             tried += 1
     print(f"{phase}, {fault}: {tried} of {sum(points.values())} points")
