@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import LogUnavailable, NotRunning, SealedError
+from appliance.errors import NotRunning, SealedError
 from tests.processes.conftest import Template
 from tests.processes.living import Living, descendants, eventually
 
