@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audit.commands import add_commands
+from audit.epoch import read_chain
 from audit.errors import AuditError, CouldNotCheck
+from audit.folder import Folder
 from audit.given import read_given, read_key
-from audit.note import VerifierKey
+from audit.keys import LogKeys
 from audit.receipt import MAX_RECEIPT_BYTES, VerifiedReceipt
 from audit.tiles import MAX_ENTRY_BYTES
 from audit.verify import Report, verify_log, verify_receipt
@@ -53,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.set_defaults(run=_verify)
     verify.add_argument("directory", type=Path, metavar="LOGDIR")
-    verify.add_argument("--vkey", type=Path, required=True, metavar="FILE", help="the log's public key")
+    verify.add_argument("--vkey", type=Path, required=True, metavar="FILE", help="the log's first public key")
+    verify.add_argument("--pq-vkey", type=Path, metavar="FILE", help="demand its post-quantum signatures too")
     verify.add_argument("--origin", metavar="NAME", help="the log's name, to be compared with the signed one")
     verify.add_argument(
         "--receipt",
@@ -70,31 +73,41 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    key = read_key(options.vkey)
-    receipts = [_verify_receipt(path, key) for path in options.receipt]
-    report = verify_log(options.directory, key, options.origin, receipts)
+    second = None if options.pq_vkey is None else read_key(options.pq_vkey)
+    first = LogKeys.of(read_key(options.vkey), second)
+    with Folder(options.directory) as folder:
+        keys = read_chain(folder, first).keys
+    receipts = [_verify_receipt(path, keys) for path in options.receipt]
+    report = verify_log(options.directory, first, options.origin, receipts)
     if options.json:
         print(json.dumps({"ok": True, **_facts(report)}))
         return 0
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(report.kinds.items()))
-    signer = f"{key.name}+{key.key_id.hex()}"
+    signers = " and ".join(f"{key.name}+{key.key_id.hex()}" for key in report.signers)
     print(f"OK  {report.head.origin}: {report.size} entries, root {report.root.hex()}")
     print(f"    entries    hashed and in sequence; {report.allowed} allowed, {report.denied} denied; {kinds}")
     print(
         f"    tiles      {report.tiles} files and {report.partials} partials equal the entries; nothing else"
     )
-    print(f"    signature  tree head signed by {signer}; {report.receipts} receipts lie on this history")
+    if len(report.epochs) > 1:
+        ends = ", ".join(str(end) for end in report.epochs[1:])
+        print(f"    keys       {len(report.epochs)}, each named under the one before; new ones from {ends}")
+    if report.continues is not None:
+        older = report.continues.head
+        said = f"{older.origin}, which had {older.size} entries, root {older.root.hex()}"
+        print(f"    restored   this log continues {ascii(said)[1:-1]}")
+    print(f"    signature  tree head signed by {signers}; {report.receipts} receipts lie on this history")
     return 0
 
 
-def _verify_receipt(path: Path, key: VerifierKey) -> VerifiedReceipt:
+def _verify_receipt(path: Path, keys: LogKeys) -> VerifiedReceipt:
     if path.suffix != _PROOF_SUFFIX:
         raise CouldNotCheck(
             f"{path}: expected a receipt named NAME{_PROOF_SUFFIX}, its entry as NAME.entry beside it"
         )
     entry = read_given(path.with_suffix(".entry"), MAX_ENTRY_BYTES)
     try:
-        return verify_receipt(read_given(path, MAX_RECEIPT_BYTES), entry, key)
+        return verify_receipt(read_given(path, MAX_RECEIPT_BYTES), entry, keys)
     except AuditError as failure:
         raise type(failure)(f"{path}: {failure}") from failure
 
@@ -112,6 +125,9 @@ def _facts(report: Report) -> dict[str, object]:
         "tiles": report.tiles,
         "partials": report.partials,
         "receipts": report.receipts,
+        "epochs": list(report.epochs),
+        "signers": [key.text for key in report.signers],
+        "continues": None if report.continues is None else dict(report.continues.context),
     }
 
 

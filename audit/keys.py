@@ -52,6 +52,10 @@ class LogKeys:
         """The keys of the open epoch."""
         return self.epochs[-1]
 
+    def at(self, size: int) -> tuple[VerifierKey, ...]:
+        """Return the keys that sign a head of `size` entries."""
+        return self.epochs[bisect_left(self.ends, size)]
+
     def then(self, end: int, epoch: Sequence[VerifierKey]) -> LogKeys:
         """Close the newest epoch at `end` entries and open the next; raises Invalid for unfit keys."""
         for key in epoch:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from audit.checkpoint import TreeHead, verify_tree_head
 from audit.entry import Entry
+from audit.epoch import read_chain
 from audit.errors import AuditError, Invalid
 from audit.folder import CHECKPOINT, Folder
+from audit.keys import LogKeys
 from audit.merkle import inclusion_proof
 from audit.note import MAX_NOTE_BYTES, VerifierKey
 from audit.receipt import format_receipt, verify_receipt
@@ -18,14 +20,15 @@ from audit.tiles import HEIGHT, WIDTH, Tile, count_at
 from audit.tree import inner_node
 
 
-def prove(folder: Folder, index: int, key: VerifierKey) -> tuple[bytes, bytes, Entry]:
+def prove(folder: Folder, index: int, key: VerifierKey | LogKeys) -> tuple[bytes, bytes, Entry]:
     """Make the receipt of one published entry; returns receipt, entry bytes, and what the entry says.
 
     Raises BadSignature, Invalid, Malformed; CouldNotCheck where a file is missing.
     """
     note = folder.read(CHECKPOINT, MAX_NOTE_BYTES)
+    keys = read_chain(folder, key).keys
     try:
-        head = verify_tree_head(note, key)
+        head = verify_tree_head(note, keys)
     except AuditError as failure:
         raise type(failure)(f"{folder.path / CHECKPOINT}: {failure}") from failure
     if index >= head.size:
@@ -35,7 +38,7 @@ def prove(folder: Folder, index: int, key: VerifierKey) -> tuple[bytes, bytes, E
         )
     entry = read_bundle(folder, _tile(None, index // WIDTH, head.size))[index % WIDTH]
     receipt = format_receipt(index, inclusion_proof(index, head.size, _Tiles(folder, head).subtree), note)
-    return receipt, entry, verify_receipt(receipt, entry, key).entry
+    return receipt, entry, verify_receipt(receipt, entry, keys).entry
 
 
 class _Tiles:

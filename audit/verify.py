@@ -5,12 +5,15 @@ every hash of every tile leads to the root that the key signed, superseded parti
 else lies between them. Memory is flat: one tile a level, one bundle of entries. The checks, what they stop:
 
     1. the folder holds nothing that a log does not have      planted files
-    2. `checkpoint` is signed by the given key, for its log   forged or foreign head
+    2. `checkpoint` is signed by the given key, for its log,  forged or foreign head; a retired key beyond its
+       or by one that followed it, for the sizes of its time  end, a newer one over older entries
     3. entries, bundle by bundle: hashed, well formed, in     flipped bytes, swapped, removed or added entries
        sequence; each tile equals the hashes so computed
-    4. the heads of the receipts given lie on this history    a fork, a folder set back to before a receipt
-    5. the root equals the signed one                         a removed tail, a rewritten history
-    6. no file under `tile/` is beyond the signed size        leftovers of a longer log set back
+    4. each entry that names a key is the last one under the  entries that no key of their time signed
+       closing head of an epoch, and each closing has one
+    5. the heads of the receipts given lie on this history    a fork, a folder set back to before a receipt
+    6. the root equals the signed one                         a removed tail, a rewritten history
+    7. no tile and no closing is beyond the signed size       leftovers of a longer log set back
 
 KNOWN: a whole folder set back to an earlier, self-consistent state passes, unless a receipt from after that
 moment is brought along. Source: C2SP tlog-tiles v0.1.0, RFC 6962 section 2.1.
@@ -22,15 +25,19 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from audit.checkpoint import TreeHead, verify_tree_head
 from audit.entry import Entry, parse_entry
+from audit.epoch import KIND, MAX_EPOCHS, Chain, closing_path, extend_chain
 from audit.errors import AuditError, Invalid, Malformed
-from audit.folder import CHECKPOINT, INCOMING, LOCK, RESERVE, TILES, VKEY, WAL, Folder
+from audit.folder import CHECKPOINT, EPOCHS, INCOMING, LOCK, PQ_VKEY, RESERVE, TILES, VKEY, WAL, Folder
+from audit.keys import LogKeys
 from audit.merkle import leaf_hash
 from audit.note import MAX_NOTE_BYTES, VerifierKey
 from audit.receipt import VerifiedReceipt, verify_receipt
+from audit.restore import Continued, continued_by
 from audit.store import is_covered, read_bundle, read_tile
 from audit.tiles import HEIGHT, MAX_BUNDLE_BYTES, WIDTH, Tile, count_at, encode_bundle
 from audit.tree import Tree
@@ -38,7 +45,7 @@ from audit.tree import Tree
 __all__ = ["Report", "verify_log", "verify_receipt"]
 
 # Known names beside the public files. They are the writer's own; an auditor's copy may lack them.
-PRIVATE_NAMES = {WAL, LOCK, RESERVE, VKEY, INCOMING}
+PRIVATE_NAMES = {WAL, LOCK, RESERVE, VKEY, PQ_VKEY, INCOMING}
 
 # Tuning: a log that is being written names its newest tiles in a head within a second; wait for that one.
 PATIENCE_S = 2.0
@@ -52,7 +59,7 @@ _MAX_DEPTH = 9  # tile / level / up to six groups / partials
 
 @dataclass(slots=True)
 class Report:
-    """What was verified: the signed head and its note, entries by kind and decision, times, files."""
+    """What was verified: the signed head and its note, entries by kind and decision, times, files, keys."""
 
     head: TreeHead
     note: bytes = b""
@@ -64,6 +71,9 @@ class Report:
     tiles: int = 0
     partials: int = 0
     receipts: int = 0
+    signers: tuple[VerifierKey, ...] = ()
+    epochs: tuple[int, ...] = (0,)
+    continues: Continued | None = None
 
     @property
     def size(self) -> int:
@@ -83,6 +93,8 @@ class Report:
             raise Malformed(f"entry {index}: {failure}") from failure
         if entry.seq != index:
             raise Invalid(f"entry {index}: calls itself {entry.seq}; entries were swapped, removed or added")
+        if index == 0:
+            self.continues = continued_by(entry)
         known = entry.kind in self.kinds or len(self.kinds) < _MAX_KINDS
         self.kinds[entry.kind if known else "(other)"] += 1
         if entry.decision is not None:
@@ -95,19 +107,20 @@ class Report:
 
 def verify_log(
     directory: Path,
-    key: VerifierKey,
+    keys: VerifierKey | LogKeys,
     origin: str | None = None,
     receipts: Sequence[VerifiedReceipt] = (),
     observe: Callable[[Entry], None] | None = None,
 ) -> Report:
     """Check a log's folder as the module's list says; safe while the log is being written to.
 
+    `keys` are the log's first: those that followed are taken from the log, on the word of the one before.
     `origin` names the log expected, where the key's name is not enough. `observe` is told each entry once, in
     order, as it is read: what it made of them counts only if this returns. Raises Malformed, BadSignature,
     Invalid; CouldNotCheck for what is missing or unreadable.
     """
     with Folder(directory) as folder:
-        check = _Check(folder, key, receipts, observe)
+        check = _Check(folder, keys, receipts, observe)
         head = check.read_head()
         if origin is not None and head.origin != origin:
             raise Invalid(f"{directory}: expected the log {origin}, found {head.origin}")
@@ -128,27 +141,41 @@ class _Check:
     def __init__(
         self,
         folder: Folder,
-        key: VerifierKey,
+        keys: VerifierKey | LogKeys,
         receipts: Sequence[VerifiedReceipt],
         observe: Callable[[Entry], None] | None,
     ) -> None:
         self._folder = folder
-        self._key = key
+        self._chain = Chain(LogKeys.of(keys))
+        self._closings: dict[int, TreeHead] = {}
         self._observe = observe
         self._note = b""
         self._tree = Tree()
         self._heads = deque(sorted({receipt.head for receipt in receipts}, key=lambda head: head.size))
-        self.report = Report(TreeHead(key.name, 0, self._tree.root()), receipts=len(receipts))
+        nothing = TreeHead(self._chain.keys.name, 0, self._tree.root())
+        self.report = Report(nothing, receipts=len(receipts))
         for entry in folder.names():
-            if entry.name not in {CHECKPOINT, TILES, *PRIVATE_NAMES}:
+            if entry.name not in {CHECKPOINT, TILES, EPOCHS, *PRIVATE_NAMES}:
                 raise Invalid(f"{folder.path / entry.name}: unexpected file in the folder of a log")
 
     def read_head(self) -> TreeHead:
+        """Read the newest head, then the closings: those that it depends on were there before it."""
         self._note = self._folder.read(CHECKPOINT, MAX_NOTE_BYTES)
+        self._read_closings()
         try:
-            return verify_tree_head(self._note, self._key)
+            return verify_tree_head(self._note, self._chain.keys)
         except AuditError as failure:
             raise type(failure)(f"{self._folder.path / CHECKPOINT}: {failure}") from failure
+
+    def _read_closings(self) -> None:
+        names = {entry.name for entry in islice(self._folder.names(EPOCHS), MAX_EPOCHS + 1)}
+        self._chain = extend_chain(self._folder, self._chain)
+        self._closings = {head.size: head for head in self._chain.closings}
+        for name in sorted(names - {closing_path(n).partition("/")[2] for n in range(len(self._closings))}):
+            raise Invalid(
+                f"{self._folder.path / EPOCHS / name}: unexpected file among the {len(self._closings)} heads "
+                "that closed epochs, one for each key but the newest"
+            )
 
     def extend(self, head: TreeHead) -> None:
         """Verify entries and tiles from what was verified so far up to a head."""
@@ -164,10 +191,14 @@ class _Check:
                 f"found {self._tree.size} with root {self._tree.root().hex()}: rewritten or set back",
             )
         self.report.head, self.report.note = head, self._note
+        ends = tuple(end for end in self._closings if end <= head.size)
+        self.report.epochs = (0, *ends)
+        self.report.signers = self._chain.keys.at(head.size)
 
     def is_settled(self, beyond: Sequence[Tile]) -> bool:
         """Tell whether the verified head covers every file and receipt."""
-        return not self._heads and all(is_covered(tile, self.report.size) for tile in beyond)
+        reached = not self._heads and self._chain.end <= self.report.size
+        return reached and all(is_covered(tile, self.report.size) for tile in beyond)
 
     def files_beyond(self) -> list[Tile]:
         """Judge the name of every file under `tile/`; lists those that the verified head does not cover."""
@@ -184,6 +215,12 @@ class _Check:
         return beyond
 
     def demand_covered(self, beyond: Sequence[Tile]) -> None:
+        if self._chain.end > self.report.size:
+            raise Invalid(
+                f"{self._folder.path / EPOCHS}: a key's time ended at {self._chain.end} entries, beyond the "
+                f"{self.report.size} signed entries: the log was set back, or publishing cut short (then "
+                "start it once)",
+            )
         for tile in beyond:
             if not is_covered(tile, self.report.size):
                 raise Invalid(
@@ -213,6 +250,8 @@ class _Check:
                 self._observe(entry)
             for tile, filled in self._tree.append(hashes[index]):
                 self._check_tile(tile, filled)
+            if entry.kind == KIND or self._tree.size in self._closings:
+                self._check_closing(index + number * WIDTH)
             self._check_receipts()
 
     def _check_tile(self, tile: Tile, hashes: Sequence[bytes]) -> None:
@@ -245,6 +284,20 @@ class _Check:
                     f"{self._folder.path / path}: expected the first {count} of its tile, found others"
                 )
             self.report.partials += 1
+
+    def _check_closing(self, index: int) -> None:
+        """Hold an entry that names a key, or should, against the head that closed its epoch."""
+        head = self._closings.get(index + 1)
+        if head is None:
+            raise Invalid(
+                f"entry {index}: names a key, but no closing head over it is in {EPOCHS}/: whether the key "
+                "before it ever said so is not known; restore that file",
+            )
+        if head.root != self._tree.root():
+            raise Invalid(
+                f"entry {index}: expected root {head.root.hex()}, as signed when the key's time ended, found "
+                f"{self._tree.root().hex()}: two histories, keep both as evidence",
+            )
 
     def _check_receipts(self) -> None:
         while self._heads and self._heads[0].size == self._tree.size:
