@@ -86,6 +86,7 @@ class Facts:
     origin: str
     profile: str
     log_vkey: str
+    log_pq_vkey: str
     bundle_vkey: str
     export_key_pem: str
     vault_recipient: str

@@ -21,13 +21,14 @@ from pathlib import Path
 from appliance.bundle.signer import SignerKey
 from appliance.catalog import Catalog
 from appliance.custody.keyring import Keyring
-from appliance.custody.slot import FILE, LOG_SLOT, VAULT_SLOT, create_slot
+from appliance.custody.logkeys import create_log_key
+from appliance.custody.slot import FILE, VAULT_SLOT, create_slot
 from appliance.errors import AlreadyExists, UsageError
 from appliance.home import FORMAT, PROFILES, Facts, Home, write_facts
 from appliance.vault import Vault
 from audit.entry import JSON, Record
 from audit.log import Log
-from audit.note import NoteSigner, VerifierKey
+from audit.note import VerifierKey
 from policy.allowed_signers import parse_allowed_signers
 from policy.engine import Engine, shipped
 
@@ -42,6 +43,7 @@ class Initialised:
     origin: str
     profile: str
     log_vkey: str
+    log_pq_vkey: str
     bundle_vkey: str
     export_key_pem: str
     transfer_recipient: str
@@ -58,6 +60,7 @@ def initialise(
     officers: str | None,
     people: Mapping[int, str],
     hybrid: bool = False,
+    post_quantum_log: bool = False,
     origin: str | None = None,
 ) -> Initialised:
     """Make an appliance in `root`, which must not exist or be empty.
@@ -89,6 +92,7 @@ def initialise(
             enrolled=enrolled,
             roles=_roles(enrolled.values(), [signer.person for signer in signers]),
             hybrid=hybrid,
+            post_quantum_log=post_quantum_log,
         )
         _tighten(scratch.root)
         if root.exists():
@@ -125,20 +129,21 @@ def _build(
     enrolled: Mapping[int, str],
     roles: Mapping[str, tuple[str, ...]],
     hybrid: bool,
+    post_quantum_log: bool,
 ) -> Initialised:
     for folder in (home.keys, home.run, home.quarantine, home.jobs):
         folder.mkdir(mode=0o750 if folder == home.run else 0o700)
     Vault(home.vault).create()
     policy_set = _write_policy(home)
     home.officers.write_text(officers, "utf-8")
-    seed = bytearray(os.urandom(32))
     keyring = Keyring.generate(hybrid=hybrid)
-    signer = NoteSigner(origin, seed)
+    signer = create_log_key(home.keys, 0, origin, FILE, post_quantum=post_quantum_log)
     facts = Facts(
         format=FORMAT,
         origin=origin,
         profile=profile,
-        log_vkey=signer.vkey.text,
+        log_vkey=signer.keys[0].text,
+        log_pq_vkey=signer.keys[1].text if post_quantum_log else "",
         bundle_vkey=SignerKey.from_seed(f"{origin}/bundle", keyring.bundle_seed).vkey.text,
         export_key_pem=keyring.export_public_pem().decode("ascii"),
         vault_recipient=keyring.vault_identity.recipient.text,
@@ -154,7 +159,6 @@ def _build(
     plain = keyring.encode()
     try:
         create_slot(home.keys, VAULT_SLOT, custody, secret, plain, hybrid=hybrid)
-        create_slot(home.keys, LOG_SLOT, FILE, None, seed)
         log = Log.create(home.log, signer, time.time)
         try:
             log.append([_genesis(facts, officers)])
@@ -162,7 +166,7 @@ def _build(
         finally:
             log.close()
     finally:
-        for buffer in (plain, seed, *([secret] if secret is not None else [])):
+        for buffer in (plain, *([secret] if secret is not None else [])):
             buffer[:] = bytes(len(buffer))
         keyring.wipe()
     Catalog(home.catalog).close()
@@ -171,6 +175,7 @@ def _build(
         facts.origin,
         facts.profile,
         facts.log_vkey,
+        facts.log_pq_vkey,
         facts.bundle_vkey,
         facts.export_key_pem,
         facts.transfer_recipient,
@@ -193,6 +198,7 @@ def _genesis(facts: Facts, officers: str) -> Record:
         "facts_sha256": facts.digest,
         "facts": base64.b64encode(facts.canonical()).decode("ascii"),
         "log_vkey": facts.log_vkey,
+        "log_pq_vkey": facts.log_pq_vkey,
         "bundle_vkey": facts.bundle_vkey,
         "export_key": facts.export_key_pem,
         "vault_recipient": facts.vault_recipient,

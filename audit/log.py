@@ -72,30 +72,31 @@ class Log:
     """A log open for appending, by one process at a time; its methods may be called from several threads.
 
     `commit_secret` keys the commitments that stand for secret values; it may be set while the log is open (at
-    unseal) and cleared again (at seal). Without it, a record with secret values is refused.
+    unseal) and cleared again (at seal). Without it, a record with secret values is refused. `epochs` knows
+    whose key signs.
     """
 
     def __init__(self, folder: Folder, signers: Signers, clock: Clock, held: ExitStack, disk: Disk) -> None:
         """Recover the log in a locked folder; `held` closes what is open. Use `open` or `create`."""
         self.commit_secret: bytes | bytearray | None = None
         self._folder = folder
-        self._epochs = Epochs(folder, signers, clock)
+        self.epochs = Epochs(folder, signers, clock)
         self._clock = clock
         self._held = held
         self._disk = disk
         self._group = Group(self._serve, MAX_GROUP)
         self._mutex = threading.RLock()
         self._failure: str | None = None
-        self._store, replay = recover(folder, self._epochs.chain)
+        self._store, replay = recover(folder, self.epochs.chain)
         self.recovery = Recovery(len(replay.entries), replay.torn_bytes)
         self._reserve = hold_reserve(folder, held)
         self._note = self._sign(self.size, self._store.tree.root())
         # Rewritten even when whole: after a failed fsync the cache may show what the disk does not have.
         self._wal = WriteAhead.begin(folder, replay.base, replay.base_note, replay.entries, self._note)
         held.callback(self._close_wal)
-        if replay.entries and self._epochs.is_pending(self.size, replay.entries[-1]):
-            self._epochs.close(replay.entries[-1], self.receipt(self.size - 1))
-        self._epochs.signer()  # asked for now: a log that could not sign its next head is not opened
+        if replay.entries and self.epochs.is_pending(self.size, replay.entries[-1]):
+            self.epochs.close(replay.entries[-1], self.receipt(self.size - 1))
+        self.epochs.signer()  # asked for now: a log that could not sign its next head is not opened
         self._published_bytes = 0
         self._published = -1
         self.publish()
@@ -211,13 +212,13 @@ class Log:
         """
         with self._mutex:
             self._demand_alive()
-            self._epochs.offer(signer)
-            epoch = len(self._epochs.chain.closings) + 1
+            self.epochs.offer(signer)
+            epoch = len(self.epochs.chain.closings) + 1
             record = key_record(signer.keys, epoch, principal, resource, context)
             entry = encode_entry(record, self.size, format_time(self._clock()))
             with self._fatal(), _no_last_entry():
                 committed = self._commit([entry])[0]
-                self._disk.run(lambda: self._epochs.close(entry, committed.receipt))
+                self._disk.run(lambda: self.epochs.close(entry, committed.receipt))
             return committed
 
     def tree_head(self) -> bytes:
@@ -259,7 +260,7 @@ class Log:
                 self._publish()
                 self._published = self.size
                 # Not to a base within a closed epoch: no key that is left may sign its head.
-                base = max(self._wal.base + WIDTH, self._epochs.chain.end)
+                base = max(self._wal.base + WIDTH, self.epochs.chain.end)
                 if self._wal.size > ROTATE_BYTES and self.size // WIDTH * WIDTH >= base:
                     self._disk.run(self._rotate)
                 self._published_bytes = self._wal.size
@@ -337,7 +338,7 @@ class Log:
             self._store, self._note = commit.reached  # what is durable counts, even where nobody is told
 
     def _sign(self, size: int, root: bytes) -> bytes:
-        return self._epochs.sign(size, root)
+        return self.epochs.sign(size, root)
 
     def _publish(self) -> None:
         self._disk.run(lambda: self._store.publish(self._note))
@@ -346,7 +347,7 @@ class Log:
     def _say_full(self) -> None:
         """Use the reserve to log that the log is full; it is the last entry until room was made."""
         record = Record(
-            "log.full", "log", "stop", self._epochs.chain.keys.name, {"reason": "no space left for the log"}
+            "log.full", "log", "stop", self.epochs.chain.keys.name, {"reason": "no space left for the log"}
         )
         with suppress(
             OSError, AuditError
@@ -360,7 +361,7 @@ class Log:
     def _rotate(self) -> None:
         """Begin the write-ahead file anew at the last full bundle; all before it is durable in tiles."""
         base = self.size // WIDTH * WIDTH
-        head = TreeHead(self._epochs.chain.keys.name, base, range_root(0, base, self._store.subtree))
+        head = TreeHead(self.epochs.chain.keys.name, base, range_root(0, base, self._store.subtree))
         note = self._sign(base, head.root)
         old = self._wal
         self._wal = WriteAhead.begin(self._folder, head, note, self._store.since(base), self._note)

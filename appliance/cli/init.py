@@ -20,6 +20,7 @@ PROFILES = ("isolated", "development")
 PUBLIC_FILES = {
     "transfer_recipient": "transfer.recipient",
     "log_vkey": "log.vkey",
+    "log_pq_vkey": "log-pq.vkey",
     "tree_head": "tree-head.note",
     "bundle_vkey": "bundle.vkey",
     "export_key_pem": "export.pub",
@@ -47,6 +48,11 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
     help="How the vault is unsealed; file: is for the demo only.",
 )
 @click.option("--hybrid", is_flag=True, help="Post-quantum hybrid keys (needs age 1.3 to open outside).")
+@click.option(
+    "--post-quantum-log",
+    is_flag=True,
+    help="Sign the log's tree heads with ML-DSA-44 too, 3 kB in each receipt.",
+)
 @click.option(
     "--trust-signer",
     "trust",
@@ -80,6 +86,7 @@ def init_command(
     profile: str,
     custody: str,
     hybrid: bool,
+    post_quantum_log: bool,
     trust: tuple[Path, ...],
     officers: Path | None,
     people: tuple[str, ...],
@@ -115,6 +122,7 @@ def init_command(
         officers=allowed,
         people=enrolled,
         hybrid=hybrid,
+        post_quantum_log=post_quantum_log,
         origin=origin,
     )
     made = dataclasses.asdict(result)
@@ -136,10 +144,15 @@ def parse_people(pairs: tuple[str, ...]) -> dict[int, str]:
     return people
 
 
+def made_files(result: dict[str, Any]) -> dict[str, str]:
+    """Return the public files that this appliance has: not each has a post-quantum key of its log."""
+    return {field: name for field, name in PUBLIC_FILES.items() if result[field]}
+
+
 def write_public(result: dict[str, Any], folder: Path) -> None:
     """Write what others need as files: auditors the log's key and head, recipients the rest."""
     folder.mkdir(parents=True, exist_ok=True)
-    for field, name in PUBLIC_FILES.items():
+    for field, name in made_files(result).items():
         write_new(folder / name, f"{str(result[field]).strip()}\n".encode())
 
 
@@ -150,10 +163,10 @@ def show_result(result: dict[str, Any], session: Session, public: Path | None, *
         return
     emit_facts([("home", str(session.home)), ("origin", result["origin"]), ("profile", result["profile"])])
     if public is None:
-        for field in PUBLIC_FILES:
+        for field in made_files(result):
             click.echo(printable(f"\n{field.replace('_', ' ')}:\n{str(result[field]).strip()}"))
     else:
-        emit_facts([(name, str(public / name)) for name in PUBLIC_FILES.values()])
+        emit_facts([(name, str(public / name)) for name in made_files(result).values()])
     click.echo(
         "next: give researchers the transfer recipient, and auditors the log key and tree head, to witness\n"
         f"at once; then `appliance --home {session.home} daemon --detach` and `appliance unseal`"

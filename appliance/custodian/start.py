@@ -24,15 +24,17 @@ from appliance.custodian.approvals import USED
 from appliance.custodian.core import Core
 from appliance.custodian.imports import ROLE
 from appliance.custodian.outputs import row_of
-from appliance.custody.slot import LOG_SLOT, open_slot
+from appliance.custody.logkeys import open_log_keys, retire_log_keys
 from appliance.errors import Busy, IntegrityError, UnknownObject
 from appliance.gate import CREATED
 from appliance.grants import LiveGrants
 from appliance.home import CHANGED, Facts, Home, read_facts, read_officers
 from appliance.vault import Vault
 from audit.entry import JSON, parse_entry
+from audit.keys import LogKeys
 from audit.log import Log
-from audit.note import NoteSigner
+from audit.note import VerifierKey
+from audit.signing import Signers
 from policy.engine import Engine
 
 GENESIS = "genesis"
@@ -92,6 +94,7 @@ def open_appliance(
         cut_off = end_cut_off_jobs(core)
         known = [row.id for row in catalog.list()]
         core.missing, core.orphans = vault.damaged(known), vault.orphans(known)
+        retire_log_keys(home.keys, len(log.epochs.chain.closings))
         undo.pop_all()
     say = structlog.get_logger()
     say.info("opened", home=str(home.root), leftovers=len(leftovers), caught_up=caught_up, cut_off=cut_off)
@@ -107,16 +110,16 @@ def clear_quarantine(home: Home) -> tuple[str, ...]:
 
 
 def _open_log(home: Home, facts: Facts, clock: Callable[[], float]) -> Log:
-    seed = open_slot(home.keys, LOG_SLOT, None)
-    try:
-        signer = NoteSigner(facts.origin, seed)
-    finally:
-        seed[:] = bytes(len(seed))
-    if signer.vkey.text != facts.log_vkey:  # a log begun anew under another key repeats every other fact
+    """Open the log under the first key's name; which key signs now, the log itself says."""
+    held = open_log_keys(home.keys, facts.origin)
+    named = [text for text in (facts.log_vkey, facts.log_pq_vkey) if text]
+    if 0 in held and [key.text for key in held[0].keys] != named:
+        # A log begun anew under another key repeats every other fact.
         raise IntegrityError(
             f"{home.facts} names another log key than {home.keys} holds: restore both from a backup"
         )
-    return Log.open(home.log, signer, clock)
+    first = LogKeys((tuple(VerifierKey.parse(text) for text in named),))
+    return Log.open(home.log, Signers(first, tuple(held.values())), clock)
 
 
 def _check_genesis(home: Home, facts: Facts, log: Log) -> None:

@@ -125,6 +125,13 @@ def create_slot(
     return record
 
 
+def remove_slot(directory: Path, name: str) -> None:
+    """Destroy a slot, or what is there of one; a crash within leaves none that opens; raises OSError."""
+    for suffix in ("custody.json", "identity", "age"):
+        (directory / f"{name}.{suffix}").unlink(missing_ok=True)
+    _sync(directory)
+
+
 def open_slot(directory: Path, name: str, secret: bytearray | None) -> bytearray:
     """Return the slot's secret, which the caller wipes.
 
@@ -210,8 +217,12 @@ def _write(path: Path, data: bytes) -> None:
     except OSError as error:
         path.unlink()
         raise SpaceExhausted(f"slot: expected to write {path}, found: {error.strerror}") from error
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(fd)
     finally:
-        os.close(directory)
+        os.close(fd)

@@ -258,6 +258,7 @@ class Made:
     origin: str = "example.invalid/log"
     profile: str = "isolated"
     log_vkey: str = "example.invalid/log+1234abcd+AAAA"
+    log_pq_vkey: str = ""
     bundle_vkey: str = "example.invalid/log/bundle+1234abcd+BBBB"
     export_key_pem: str = "-----BEGIN PUBLIC KEY-----\nCCCC\n-----END PUBLIC KEY-----\n"
     transfer_recipient: str = "age1qqq"
@@ -307,6 +308,7 @@ def test_init_passes_everything_on_and_shows_what_others_need(initialise, typed,
         "officers": "dora ssh-ed25519 AAAA\n",
         "people": {1000: "carol"},
         "hybrid": False,
+        "post_quantum_log": False,
         "origin": "example.invalid/log",
     }
     assert "transfer recipient:\nage1qqq\n" in done.output
@@ -464,6 +466,7 @@ def facts_of(profile, custody):
         origin="example.invalid/log",
         profile=profile,
         log_vkey="",
+        log_pq_vkey="",
         bundle_vkey="",
         export_key_pem="",
         vault_recipient="",

@@ -57,6 +57,7 @@ def appliance(tmp_path):
         origin="test",
         profile="development",
         log_vkey="",
+        log_pq_vkey="",
         bundle_vkey="",
         export_key_pem=keyring.export_public_pem().decode(),
         vault_recipient=keyring.vault_identity.recipient.text,

@@ -17,6 +17,7 @@ FACTS = Facts(
     origin="appliance.invalid/x",
     profile="development",
     log_vkey="x+00000000+AAAA",
+    log_pq_vkey="",
     bundle_vkey="x/bundle+00000000+AAAA",
     export_key_pem="pem",
     vault_recipient="age1v",

@@ -34,7 +34,7 @@ def test_no_appliance_is_told_as_such(tmp_path):
 
 
 def test_a_log_held_by_another_program_is_refused_and_the_home_let_go(sim):
-    signer = sim.core.log._signer
+    signer = sim.core.log.epochs.signer()
     sim.stop()
     held = Log.open(sim.home.log, signer)
     sim.refuses_to_start(LogBusy, "another process has this log open; stop it first")

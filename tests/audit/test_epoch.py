@@ -294,7 +294,7 @@ def test_a_kill_between_the_entry_and_its_closing_head_is_mended_by_the_next_sta
     log = logs.create()
     log.append([record()])
     with monkeypatch.context() as patch:
-        patch.setattr(log._epochs, "close", interrupted)
+        patch.setattr(log.epochs, "close", interrupted)
         with pytest.raises(KeyboardInterrupt):
             log.rotate_key(key(101), *BY)
     logs.die(log)
@@ -302,7 +302,7 @@ def test_a_kill_between_the_entry_and_its_closing_head_is_mended_by_the_next_sta
     with pytest.raises(CouldNotCheck, match="of epoch 1, found none that fits"):
         reopen(Signers.of(signer))  # made the closing head, then missed the key that the entry names
     log = reopen()
-    assert (log.size, [head.size for head in log._epochs.chain.closings]) == (2, [2])
+    assert (log.size, [head.size for head in log.epochs.chain.closings]) == (2, [2])
     log.append([record()])
     log.close()
     assert verify_log(logs.home, signer.vkey).epochs == (0, 2)
@@ -334,7 +334,7 @@ def test_a_full_disk_while_a_key_rotates_adds_no_entry_that_the_old_key_may_not_
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(log._epochs, "close", full)
+        patch.setattr(log.epochs, "close", full)
         with pytest.raises(LogUnavailable, match="its key was not rotated: No space left on device"):
             log.rotate_key(key(101), *BY)
     with pytest.raises(LogUnavailable, match="the log has stopped: its key was not rotated"):
