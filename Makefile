@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench lock clean help preflight
+.PHONY: demo test check bench fuzz crash lock clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -12,6 +12,7 @@ export PYTHON
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := requirements/build.txt requirements/dev.txt
+FUZZ_SECONDS ?= 30
 
 demo: preflight $(READY) ## the whole job once, in about five minutes: seal, train, export, verify
 	@$(BIN)/python -I -m appliance.demo
@@ -28,6 +29,16 @@ bench: $(READY) ## measurements beside other tools, as JSON
 	@set -e; found=; for script in bench/*.py; do \
 	  [ -e "$$script" ] || continue; found=1; echo "# $$script" >&2; $(BIN)/python "$$script"; \
 	done; [ -n "$$found" ] || echo "bench/ holds no measurement yet"
+
+fuzz: $(READY) ## the log's readers under a fuzzer, FUZZ_SECONDS each (30)
+	$(PIP) install --require-hashes -r requirements/fuzz.txt
+	@set -e; for name in $$($(BIN)/python -m tests.fuzz.drive --list); do \
+	  echo "# $$name, $(FUZZ_SECONDS) s" >&2; \
+	  $(BIN)/python -m tests.fuzz.drive $$name -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0; \
+	done
+
+crash: $(READY) ## a fault at every system call of the log, and 400 power cuts; needs strace, and root for the cuts
+	CRASH_EVERY_POINT=1 $(BIN)/python -m pytest tests/attacks/test_log_faults.py tests/attacks/test_log_power_cut.py
 
 lock: $(READY) ## bring requirements/*.txt up to pyproject.toml
 	$(PIP) install --require-hashes -r requirements/lock.txt

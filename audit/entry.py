@@ -160,6 +160,7 @@ def parse_entry(data: bytes) -> Entry:
     ):
         raise Malformed(f"entry: expected version {VERSION} and texts, found {data[:60]!r}")
     _check_head(fields["kind"], fields["seq"], fields["time"])
+    _check_bounded(texts)
     _plain(fields["context"], 0)
     if not isinstance(fields["context"], dict):
         raise Malformed(f"entry {fields['seq']}: expected an object as its context")
@@ -174,6 +175,15 @@ def _check_head(kind: str, seq: object, time: str) -> None:
         raise Malformed(f"entry: expected a sequence number, found {seq!r}")
     if not _TIME.fullmatch(time):
         raise Malformed(f"entry {seq}: expected a UTC time with microseconds, found {time[:40]!r}")
+
+
+def _check_bounded(texts: Sequence[str]) -> None:
+    for text in texts:
+        if _bounded(text) != text:
+            raise Malformed(
+                f"entry: expected names of at most {_MAX_NAME_CHARS} characters, found {len(text)}; "
+                "longer ones enter as their hash"
+            )
 
 
 def _decision_object(decision: Decision | None) -> dict[str, Any] | None:
@@ -195,6 +205,7 @@ def _parse_decision(value: object) -> Decision | None:
         lists = all(isinstance(text, list) and all(isinstance(t, str) for t in text) for text in texts)
         if isinstance(value["allow"], bool) and lists:
             policies, reasons = tuple(value["policies"]), tuple(value["reasons"])
+            _check_bounded([*policies, *reasons, value["policy_set"]])
             return Decision(value["allow"], policies, value["policy_set"], reasons)
     raise Malformed(
         f"entry: expected a decision with the fields {sorted(_DECISION_FIELDS)}, found {str(value)[:80]!r}"

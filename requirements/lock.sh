@@ -26,3 +26,4 @@ for extra in gpu mpi tpm pkcs11 report; do
 done
 lock build --group build --constraints requirements/dev.txt
 lock lock --group lock
+lock fuzz --group fuzz

@@ -153,6 +153,19 @@ def test_a_malformed_entry_is_refused_with_the_reason(data, message):
         parse_entry(data)
 
 
+@pytest.mark.parametrize("place", ["principal", "action", "resource", "policy_set", "policies", "reasons"])
+@pytest.mark.parametrize(("name", "message"), [("x" * 1025, "at most 1024"), ("\ud800", "UTF-8 can carry")])
+def test_an_entry_with_a_name_that_no_log_writes_is_refused(record, place, name, message):
+    fields = json.loads(encode_entry(record(1), 0, "2026-01-02T03:04:05.000000Z"))
+    if place in fields:
+        fields[place] = name
+    else:
+        fields["decision"][place] = name if place == "policy_set" else [name]
+    data = json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()
+    with pytest.raises(Malformed, match=message):
+        parse_entry(data)
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_make_the_reader_fail_otherwise(data):
     with pytest.raises(Malformed):
