@@ -24,6 +24,7 @@ from audit.folder import Folder
 from audit.keys import LogKeys
 from audit.mldsa import MLDSA44, MldsaKey
 from audit.note import NoteSigner, SignatureLine, VerifierKey
+from audit.receipt import MAX_RECEIPT_BYTES
 
 _SEED_BYTES = 32
 
@@ -106,6 +107,11 @@ class Epochs:
         """Take in the key of the next epoch, before any entry names it; raises Invalid for an unfit one."""
         self.chain.keys.then(self.chain.end, signer.keys)
         self._held = (*self._held, signer)
+
+    def kept(self) -> list[bytes]:
+        """Return the closings of all epochs but the open one, as they lie in the folder."""
+        paths = [closing_path(n) for n in range(len(self.chain.closings))]
+        return [self._folder.read(path, MAX_RECEIPT_BYTES) for path in paths]
 
     def is_pending(self, size: int, last: bytes) -> bool:
         """Tell whether the last entry names a key and its closing head is still to be written."""

@@ -76,6 +76,7 @@ SECTIONS = (
         (
             Entry("verify-model", "verify_model", "Check an exported model folder (no daemon needed)."),
             Entry("log", "log", "Take the tree head or a receipt out of the audit log."),
+            Entry("audit", "audit", "Look after the audit log: its key."),
             Entry("keys", "keys", "Recover the vault identity for offline keeping."),
             Entry("version", "status", "Print the version."),
         ),

@@ -69,7 +69,7 @@ def lineage_files(
         ),
         receipts=tuple(names),
     )
-    return complete_folder(MODEL_FOLDER, lineage, receipts, head, key)
+    return complete_folder(MODEL_FOLDER, lineage, receipts, head, key, core.log.epochs.kept())
 
 
 def _indexes(core: Core, weights: Object, approved: Approved, decided: Allowed) -> list[int]:

@@ -18,6 +18,7 @@ from appliance.catalog import Job, Object
 from appliance.custodian import approvals, exports, imports, tasks
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
+from appliance.custodian.rotation import rotate_log_key
 from appliance.custodian.trains import Trains
 from appliance.custodian.workers import kill_all
 from appliance.custody.unsealing import open_custody, read_secret
@@ -68,6 +69,7 @@ class Verbs:
             "RecoverIdentity": self.recover_identity,
             "TreeHead": self.tree_head,
             "Receipt": self.receipt,
+            "RotateLogKey": self.rotate_log_key,
         }
 
     async def status(self, caller: Caller) -> Answer:
@@ -318,6 +320,17 @@ class Verbs:
         except LogUnavailable as dead:
             if self._core.facts.person_of(caller.uid) is None:
                 raise PolicyRefused(f"uid {caller.uid} is nobody here, and the log has stopped") from dead
+
+    async def rotate_log_key(self, caller: Caller) -> Answer:
+        """Begin the next epoch of the log's key."""
+        self._decide(caller, "configure", {"setting": "log-key"})
+        committed = rotate_log_key(self._core, self._core.person(caller.uid), caller.text("reason"))
+        chain = self._core.log.epochs.chain
+        return {
+            "epoch": len(chain.closings),
+            "vkey": chain.keys.newest[0].text,
+            "log_index": committed.index,
+        }
 
     def _decide(self, caller: Caller, action: str, context: Mapping[str, str] | None = None) -> None:
         person = self._core.person(caller.uid)

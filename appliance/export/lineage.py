@@ -4,6 +4,8 @@
     lineage/<name>.tlog-proof    receipts named in the statement, each with
     lineage/<name>.entry         the log entry that it proves
     lineage/tree-head.note       the log's signed tree head at export
+    lineage/epoch-<n>.tlog-proof the heads that closed epochs of the log's key, if it was ever rotated, each
+    lineage/epoch-<n>.entry      with the entry that names the next key
 
 Guarantees to the recipient: a statement that parses is complete and of one spelling, and every number or
 digest that is secret stands there as a commitment (HMAC with a salt of its log entry), never guessable in

@@ -5,7 +5,8 @@ Guarantees to the auditor or recipient who gets a `Report`:
  2. the folder holds exactly these files: regular, none missing, none besides       an added or hidden file
  3. each has the SHA-256 that was signed                                            a changed file
  4. the lineage statement parses, and its subjects are the signed files beside it   a swapped one
- 5. the log's key signed the tree head, of the log that the statement names         another appliance's log
+ 5. the log's key signed the tree head, of the log that the statement names, or     another appliance's log
+    a key that followed it, by the closing heads beside it
  6. each receipt proves its entry, at the index and with the action stated, and
     the logged decisions to train and to export were allowed                        a denied export
 Still owed: that the tree head belongs to the log as it is now (`python -m audit verify`), and that what the
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from appliance.errors import ContentRefused, Incomplete, IntegrityError, MediumMissing, SignatureError
 from appliance.export.lineage import FOLDER, STATEMENT_NAME, TREE_HEAD_NAME, Lineage, parse_lineage
+from appliance.export.model_folder import epoch_name
 from appliance.export.signing import (
     MAX_FILES,
     MAX_SIGNATURE_BYTES,
@@ -31,7 +33,9 @@ from appliance.export.signing import (
     verify_model_signature,
 )
 from audit.checkpoint import TreeHead, verify_tree_head
+from audit.epoch import Chain
 from audit.errors import AuditError, BadSignature, CouldNotCheck, Malformed
+from audit.keys import LogKeys
 from audit.receipt import verify_receipt
 
 if TYPE_CHECKING:
@@ -72,8 +76,9 @@ def verify_model(folder: Path, log_key: VerifierKey, export_pub: bytes) -> Repor
     kept = _verify_folder(folder, signed)
     lineage = _verify_statement(kept, signed)
     try:
-        head = _verify_head(kept, lineage, log_key)
-        _verify_receipts(kept, lineage, head, log_key)
+        chain = _follow_keys(kept, log_key)
+        head = _verify_head(kept, lineage, chain.keys)
+        _verify_receipts(kept, lineage, head, chain)
     except BadSignature as error:
         raise SignatureError(f"lineage: {error}") from error
     except Malformed as error:
@@ -119,8 +124,16 @@ def _verify_statement(kept: Mapping[str, bytes], signed: SignedModel) -> Lineage
     return lineage
 
 
-def _verify_head(kept: Mapping[str, bytes], lineage: Lineage, log_key: VerifierKey) -> TreeHead:
-    head = verify_tree_head(_kept(kept, TREE_HEAD_NAME), log_key)
+def _follow_keys(kept: Mapping[str, bytes], log_key: VerifierKey) -> Chain:
+    """Follow the closings in the folder from the log's first key to the newest."""
+    chain = Chain(LogKeys.of(log_key))
+    while (closing := kept.get(f"{FOLDER}/{epoch_name(len(chain.closings))}.tlog-proof")) is not None:
+        chain = chain.closed_by(closing)
+    return chain
+
+
+def _verify_head(kept: Mapping[str, bytes], lineage: Lineage, keys: LogKeys) -> TreeHead:
+    head = verify_tree_head(_kept(kept, TREE_HEAD_NAME), keys)
     if head.origin != lineage.origin:
         raise IntegrityError(
             f"{STATEMENT_NAME}: expected the log {head.origin}, found it names {lineage.origin}"
@@ -128,16 +141,15 @@ def _verify_head(kept: Mapping[str, bytes], lineage: Lineage, log_key: VerifierK
     return head
 
 
-def _verify_receipts(
-    kept: Mapping[str, bytes], lineage: Lineage, head: TreeHead, log_key: VerifierKey
-) -> None:
-    allowed = {_verify_one(kept, receipt, head, log_key) for receipt in lineage.receipts}
+def _verify_receipts(kept: Mapping[str, bytes], lineage: Lineage, head: TreeHead, chain: Chain) -> None:
+    allowed = {_verify_one(kept, receipt, head, chain.keys) for receipt in lineage.receipts}
     for action in REQUIRED_ACTIONS:
         if action not in allowed:
             raise Incomplete(f"lineage: expected a receipt of the decision to {action}, found none")
+    names = [receipt.name for receipt in lineage.receipts]
     named = {
-        f"{FOLDER}/{receipt.name}{suffix}"
-        for receipt in lineage.receipts
+        f"{FOLDER}/{name}{suffix}"
+        for name in [*names, *(epoch_name(n) for n in range(len(chain.closings)))]
         for suffix in (".tlog-proof", ".entry")
     }
     if surplus := sorted(set(kept) - named - {STATEMENT_NAME, TREE_HEAD_NAME}):
@@ -146,11 +158,11 @@ def _verify_receipts(
         )
 
 
-def _verify_one(kept: Mapping[str, bytes], receipt: ReceiptName, head: TreeHead, log_key: VerifierKey) -> str:
+def _verify_one(kept: Mapping[str, bytes], receipt: ReceiptName, head: TreeHead, keys: LogKeys) -> str:
     """Check one receipt; return its action if the entry is a decision that allowed it, else nothing."""
     where = f"{FOLDER}/{receipt.name}"
     proof, entry = _kept(kept, f"{where}.tlog-proof"), _kept(kept, f"{where}.entry")
-    shown = verify_receipt(proof, entry, log_key)
+    shown = verify_receipt(proof, entry, keys)
     if (shown.index, shown.entry.action) != (receipt.index, receipt.action):
         raise IntegrityError(
             f"{where}: expected entry {receipt.index}, action {receipt.action}, as the statement says,"

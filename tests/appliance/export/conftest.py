@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +68,7 @@ class Exported:
     lineage: Lineage
     receipts: dict[str, tuple[bytes, bytes]]
     tree_head: bytes
+    closings: list[bytes] = field(default_factory=list)
 
     @property
     def log_key(self) -> VerifierKey:
@@ -82,7 +83,7 @@ class Exported:
 
     def write(self) -> None:
         """Write the folder anew from its parts, rightly signed whatever they say."""
-        added = complete_folder("model", self.lineage, self.receipts, self.tree_head, self.key)
+        added = complete_folder("model", self.lineage, self.receipts, self.tree_head, self.key, self.closings)
         for name, data in {**PAYLOAD, **added}.items():
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,10 @@ from appliance.export.lineage import ReceiptName
 from appliance.export.model_folder import complete_folder
 from appliance.export.signing import public_pem, sign_model
 from appliance.export.verify_model import verify_model
+from audit.entry import Decision, Record
+from audit.log import Log
+from audit.note import NoteSigner
+from audit.signing import LogSigner
 
 from .conftest import PAYLOAD, SmallLog
 
@@ -229,3 +233,31 @@ def test_receipt_that_the_statement_does_not_name_is_not_signed(exported):
         complete_folder(
             "model", exported.lineage, {"train": exported.receipts["train"]}, exported.tree_head, exported.key
         )
+
+
+def test_a_model_exported_after_the_log_key_rotated_verifies_under_the_first_key(tmp_path, exported):
+    """The folder brings the heads that closed the key's epochs."""
+    first, second = exported.log.signer, LogSigner(NoteSigner(exported.log.signer.name, bytes([9]) * 32))
+    log = Log.create(tmp_path / "log", first, lambda: 1_750_000_000.0)
+    allow = Decision(allow=True, policies=("permit",), policy_set="00" * 32)
+    records = [
+        Record("decision", "person:olga", action, "object:x", {}, allow)
+        for action in ("init", "train", "export")
+    ]
+    log.append(records[:2])
+    log.rotate_key(second, "Custodian:custodian", "Appliance:x", {})
+    log.append(records[2:])
+    indexes = {"train": 1, "export": 3}
+    exported.receipts = {name: (log.receipt(index), log.entry(index)) for name, index in indexes.items()}
+    named = tuple(ReceiptName(name, index, name) for name, index in indexes.items())
+    exported.lineage = replace(exported.lineage, receipts=named)
+    exported.tree_head, exported.closings = log.tree_head(), log.epochs.kept()
+    log.close()
+    exported.write()
+    assert exported.verify().tree_head.size == 4
+    exported.closings = []
+    for path in (exported.folder / "lineage").glob("epoch-*"):
+        path.unlink()
+    exported.write()
+    with pytest.raises(SignatureError, match="expected a signature by"):
+        exported.verify()
