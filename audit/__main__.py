@@ -2,7 +2,8 @@
 
 Guarantees whoever reads its exit code: 0 only if everything named was checked and held; what was wrong
 (6 contradiction, 7 signature, 12 malformed) and what could not be checked (13) are told apart. `verify` is
-here, the commands that tell what stands in a log are in `audit.commands`.
+here, the commands that tell what stands in a log are in `audit.commands`, a witness's in
+`audit.witness_command`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from audit.keys import LogKeys
 from audit.receipt import MAX_RECEIPT_BYTES, VerifiedReceipt
 from audit.tiles import MAX_ENTRY_BYTES
 from audit.verify import Report, verify_log, verify_receipt
+from audit.witness_command import add_witness
 
 _PROOF_SUFFIX = ".tlog-proof"
 
@@ -46,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m audit",
         description="Check an appliance's log with nothing but its public key.",
-        epilog="exit status: 0 held, 2 usage, 6 contradiction, 7 signature, 12 malformed, "
-        "13 could not check, 21 file exists",
+        epilog="exit status: 0 held, 2 usage, 6 contradiction, 7 signature, 9 not a witness's latest, "
+        "11 no log of this witness, 12 malformed, 13 could not check, 16 busy, 21 file exists",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     verify = commands.add_parser(
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--json", action="store_true", help="print JSON")
     add_commands(commands)
+    add_witness(commands)
     return parser
 
 

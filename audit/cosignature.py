@@ -24,7 +24,6 @@ from audit.note import (
 )
 
 _PREFIX = "PRIVATE+KEY+"
-_SEED_BYTES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +117,9 @@ def merge_cosignatures(note: bytes, answer: bytes, witnesses: Sequence[VerifierK
     text, lines = parse_note(note)
     added = [line for line in parse_signature_lines(answer) if any(line.is_by(key) for key in witnesses)]
     if not added:
+        names = ", ".join(key.name for key in witnesses) or "a witness, but none is enrolled"
         raise BadSignature(
-            f"cosignature: expected one by {', '.join(key.name for key in witnesses) or 'an enrolled witness'}"
-            ", found none; is it the answer of an enrolled witness?"
+            f"cosignature: expected one by {names}, found none; is it another witness's answer?"
         )
     replaced = {(line.name, line.key_id) for line in added}
     kept = [line for line in lines if (line.name, line.key_id) not in replaced]

@@ -3,7 +3,10 @@
     AuditError              1   anything that is our own fault
     ├── Invalid             6   bytes, hashes or proofs contradict each other: evidence of tampering or damage
     ├── BadSignature        7   a signature is missing, wrong, or by a key that was not given
+    ├── NotLatest           9   a witness was shown a proof from another size than it last cosigned
+    ├── UnknownOrigin      11   a log that this witness was given no key for
     ├── Malformed          12   bytes that no correct writer produces
+    │   └── OldBeyondNew   12   a witness was asked to go back: the old size is above the new one
     ├── CouldNotCheck      13   something needed for the check is missing or unreadable
     ├── LogBusy            16   another process holds the log open for writing
     ├── LogUnavailable     17   the log cannot be written: whoever depends on it must stop
@@ -38,11 +41,29 @@ class BadSignature(AuditError):
     code = "signature"
 
 
+class NotLatest(AuditError):
+    """A witness was shown a proof from another size than it last cosigned; it says which."""
+
+    exit_code = 9
+    code = "replay"
+
+
+class UnknownOrigin(AuditError):
+    """A log that this witness was given no key for."""
+
+    exit_code = 11
+    code = "other-target"
+
+
 class Malformed(AuditError):
     """Bytes that no correct writer produces."""
 
     exit_code = 12
     code = "content"
+
+
+class OldBeyondNew(Malformed):
+    """A witness was asked to go back: the old size is above the new one."""
 
 
 class CouldNotCheck(AuditError):

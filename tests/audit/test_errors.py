@@ -11,6 +11,8 @@ TABLE = {
     "AuditError": 1,
     "Invalid": 6,
     "BadSignature": 7,
+    "NotLatest": 9,
+    "UnknownOrigin": 11,
     "Malformed": 12,
     "CouldNotCheck": 13,
     "LogBusy": 16,
