@@ -63,7 +63,7 @@ def _parse_line(line: str, where: str) -> Signer:
     if line.count('"') % 2:
         raise Malformed(f"{where}: expected quotes in pairs, found {line[:64]!r}")
     fields = _FIELD.findall(line)
-    person = fields[0]
+    person = fields[0] if fields else ""  # a line of blanks that are neither space nor tab
     if not PERSON.fullmatch(person):
         raise Malformed(f"{where}: expected one person's name without patterns, found {person[:64]!r}")
     has_options = len(fields) > 1 and fields[1] not in KEY_TYPES

@@ -52,11 +52,8 @@ class Reader:
         assert kind is Verified
         return self.reports.pop(0)
 
-    def kill(self):
+    async def end(self):
         self.killed = True
-
-    async def ended(self):
-        return 0
 
 
 @pytest.fixture

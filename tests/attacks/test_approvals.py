@@ -31,7 +31,8 @@ class Case:
     def decide(self):
         """Decide on the export as the custodian does, up to the gate's answer."""
         wanted = Wanted("tiny", self.recipient, self.request, 0)
-        return _decide(self.sim.core, self.sim.operator, self.approved(), wanted)
+        named = (self.weights.id,)
+        return _decide(self.sim.core, self.sim.operator, self.approved(), wanted, "export-1", named)
 
     def use(self):
         """What the first byte that leaves is preceded by."""
@@ -51,7 +52,7 @@ def test_two_officers_are_enough_and_one_is_not(case):
         with case.sim.refused(PolicyRefused, forbidden, ["deny export"]):
             case.decide()
     case.sim.approve(case.document, "bob")
-    allowed, _ = case.decide()
+    allowed = case.decide()
     assert allowed.object == case.weights
     assert not case.sim.core.live._unused, "a decision to export opens nothing by itself"
 

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from policy.allowed_signers import MAX_FILE_CHARS, parse_allowed_signers
@@ -101,6 +101,7 @@ def test_openssh_reads_our_lines_as_we_do(tmp_path):
 
 
 @settings(max_examples=100, deadline=None)
+@example(text="\x0c", before="")
 @given(st.text(max_size=60), st.sampled_from(["", f"ada {KEY}\n", "bob ", 'eve namespaces="']))
 def test_noise_is_read_as_people_or_refused(text, before):
     try:

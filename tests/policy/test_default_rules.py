@@ -131,7 +131,7 @@ def test_nobody_reads_what_the_appliance_guards(ask, person, thing, roles, kind)
     ],
     ids=["sealed", "not isolated"],
 )
-def test_sealed_or_not_isolated_leaves_four_actions(ask, person, job, thing, context, rule):  # noqa: PLR0917  fixtures
+def test_sealed_or_not_isolated_leaves_four_actions(ask, person, job, thing, context, rule):
     left = set()
     for principal in (person(*ROLES), job("train", "a" * 64), Entity("Custodian", "c", {}, ())):
         for action, (_, resource) in product(ACTIONS, resources(thing)):
