@@ -1,7 +1,7 @@
 """The log set back to an older state: a file, its folder, the whole home; and what it takes to see that.
 
 A log cannot show by itself that all of its folder was set back to an earlier, sound state: that state was
-true once. The tests here say who sees it (the catalog beside it, a receipt, a head that left the machine),
+true once. The tests here say who sees it (the catalog beside it, a receipt, a head that left, a witness),
 and name the one case that nobody sees.
 """
 
@@ -14,12 +14,15 @@ import pytest
 from appliance.errors import IntegrityError
 from appliance.gate import Thing
 from audit.__main__ import main
-from audit.errors import CouldNotCheck, Invalid
+from audit.checkpoint import TreeHead
+from audit.errors import CouldNotCheck, Invalid, NotLatest, OldBeyondNew
 from audit.folder import Folder
-from audit.note import VerifierKey
+from audit.merkle import consistency_proof
+from audit.note import VerifierKey, parse_note
 from audit.prove import prove
 from audit.receipt import parse_receipt
 from audit.verify import verify_log
+from audit.witness import Challenge, verify_challenge
 
 
 class Backups:
@@ -172,6 +175,33 @@ def test_the_heads_of_both_histories_are_evidence_that_the_key_signed_both(sim, 
     other = sim.core.log.tree_head()
     assert taken.split(b"\n")[:2] == other.split(b"\n")[:2]  # one log, one size
     assert taken.split(b"\n")[2] != other.split(b"\n")[2]  # and two roots
+
+
+def test_a_witness_cosigns_nothing_of_a_log_set_back_nor_of_what_it_becomes(sim, backups):
+    """Shorter, as long, or longer again: no proof leads from the head it cosigned to that history."""
+    backups.make()
+    decide(sim)
+    latest = TreeHead.parse(parse_note(sim.core.log.tree_head())[0])
+
+    def show(old, grown):
+        head = sim.core.log.tree_head()
+        proof = consistency_proof(old, sim.core.log.size, sim.core.log._store.subtree) if grown else []
+        verify_challenge(Challenge(old, tuple(proof), head), [key(sim)], latest)
+
+    show(latest.size, grown=True)
+    backups.put_back()
+    sim.start()
+    sim.unseal()
+    with pytest.raises(OldBeyondNew, match="expected an old size of at most"):
+        show(latest.size, grown=False)
+    with pytest.raises(NotLatest, match=f"mine is {latest.size}"):
+        show(sim.core.log.size, grown=True)
+    while sim.core.log.size < latest.size:
+        decide(sim, 1)
+    for _ in range(2):
+        with pytest.raises(Invalid, match="consistency proof"):
+            show(latest.size, grown=True)
+        decide(sim)
 
 
 # ---- the whole home --------------------------------------------------------------------------------

@@ -13,17 +13,19 @@ from dataclasses import dataclass
 from functools import cache
 
 from audit.checkpoint import TreeHead, sign_tree_head
+from audit.cosignature import Cosigner
 from audit.entry import Decision, Record, encode_entry, parse_entry
 from audit.epoch import Chain, key_record, make_closing
 from audit.errors import AuditError
 from audit.keys import LogKeys
 from audit.listing import parse_listing
-from audit.merkle import inclusion_proof, leaf_hash
+from audit.merkle import consistency_proof, inclusion_proof, leaf_hash
 from audit.note import NoteSigner, VerifierKey, parse_note, parse_signature_lines, sign_note, verify_note
 from audit.receipt import format_receipt, parse_receipt, verify_receipt
 from audit.tiles import Tile, encode_bundle, parse_bundle, parse_hashes
 from audit.tree import Tree
 from audit.wal import encode_group, encode_head, parse_write_ahead
+from audit.witness import Challenge, format_challenge, parse_challenge, verify_challenge
 
 SIGNER = NoteSigner("log.example/fuzz", bytes(range(32)))
 NEXT = NoteSigner("log.example/fuzz", bytes(range(1, 33)))
@@ -157,6 +159,22 @@ def read_closing(data: bytes) -> None:
     demand(chain.keys.newest == (NEXT.vkey,) and chain.end == 4, "a key that nobody named")
 
 
+def read_challenge(data: bytes) -> None:
+    demand(format_challenge(parse_challenge(data)) == data, "a second spelling of a challenge")
+
+
+def read_judged_challenge(data: bytes) -> None:
+    """To a witness that last saw one entry."""
+    latest = TreeHead(SIGNER.name, 1, tree(1).root())
+    found = verify_challenge(parse_challenge(data), [SIGNER.vkey], latest)
+    demand(found.root == tree(found.size).root(), "a head that nobody signed")
+
+
+def read_witness_key(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    demand(Cosigner.parse(text).text == text.removesuffix("\n"), "a second spelling of a witness's key")
+
+
 def read_write_ahead(data: bytes) -> None:
     found = parse_write_ahead(data, SIGNER.vkey)
     demand(0 <= found.torn_bytes < len(data), "more torn than there is")
@@ -177,6 +195,12 @@ def read_write_ahead(data: bytes) -> None:
 def read_listing(data: bytes) -> None:
     for name, item in parse_listing(data).items():
         demand(item.id == name and item.version >= 0, "an object under another's name")
+
+
+@cache
+def challenges() -> tuple[bytes, ...]:
+    proofs = {new: tuple(consistency_proof(1, new, tree(new).subtree)) for new in (1, 3, 4)}
+    return tuple(format_challenge(Challenge(1, proof, head(new))) for new, proof in proofs.items())
 
 
 ROW = (
@@ -215,6 +239,9 @@ TARGETS = {
         tuple(len(entries()[i]).to_bytes(2, "big") + entries()[i] + receipt(i, 4) for i in range(4)),
     ),
     "closing": Target(read_closing, (make_closing(entries()[3], receipt(3, 4)),)),
+    "challenge": Target(read_challenge, challenges()),
+    "judged-challenge": Target(read_judged_challenge, challenges()),
+    "witness-key": Target(read_witness_key, (Cosigner.from_seed("w.example", bytes(32)).text.encode(),)),
     "write-ahead": Target(read_write_ahead, write_aheads()),
     "listing": Target(read_listing, (b"[]", b"[" + ROW + b"]")),
 }
