@@ -94,7 +94,7 @@ def initialise(
             hybrid=hybrid,
             post_quantum_log=post_quantum_log,
         )
-        _tighten(scratch.root)
+        tighten(scratch.root)
         if root.exists():
             root.rmdir()
         scratch.root.rename(root)
@@ -104,7 +104,7 @@ def initialise(
     return made
 
 
-def _tighten(root: Path) -> None:
+def tighten(root: Path) -> None:
     """Take from everybody else what a generous umask gave them: nobody may write, strangers may not read."""
     for path in root.rglob("*"):
         path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IRWXO))
@@ -161,7 +161,7 @@ def _build(
         create_slot(home.keys, VAULT_SLOT, custody, secret, plain, hybrid=hybrid)
         log = Log.create(home.log, signer, time.time)
         try:
-            log.append([_genesis(facts, officers)])
+            log.append([genesis_record(facts, officers)])
             head = log.tree_head().decode("utf-8")
         finally:
             log.close()
@@ -193,7 +193,8 @@ def _write_policy(home: Home) -> str:
     return Engine(rules, schema).digest
 
 
-def _genesis(facts: Facts, officers: str) -> Record:
+def genesis_record(facts: Facts, officers: str) -> Record:
+    """Return the first record of an appliance's log, which names all that it begins with."""
     context: dict[str, JSON] = {
         "facts_sha256": facts.digest,
         "facts": base64.b64encode(facts.canonical()).decode("ascii"),

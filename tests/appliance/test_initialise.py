@@ -72,7 +72,7 @@ def test_the_passphrase_is_overwritten_and_opens_the_keyring_it_named(make, tmp_
         open_slot(tmp_path / "home/keys", VAULT_SLOT, bytearray(b"wrong"))
 
 
-FAULTS = ("Vault", "_write_policy", "create_slot", "Log", "_genesis", "Catalog", "write_facts", "_tighten")
+FAULTS = ("Vault", "_write_policy", "create_slot", "Log", "genesis_record", "Catalog", "write_facts", "tighten")
 
 
 @pytest.mark.parametrize("fault", FAULTS)

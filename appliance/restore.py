@@ -1,0 +1,176 @@
+"""From a backup to an appliance that may go on: the same vault and people, a new log that names the old one.
+
+Guarantees whoever restores that the old log is not continued: entries that the backup lacks may have been
+signed, and a second history under their key would contradict them. The new log's first entry names the old
+log's key, size and root as the backup has them; then every object and every import that the old log tells of
+is told again, so that the catalog is built from the new log and no bundle can be imported twice.
+
+The backup is only read. The new home is built beside its place and renamed, so it is complete or absent.
+KNOWN: jobs, requests and receipts of before stay in the backup. A commitment that was told again opens with
+the salt of the entry that `restored_from` names. Models of before cannot be exported with their lineage: the
+decisions that it rests on are in the old log.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from appliance.catalog import Catalog
+from appliance.custody.logkeys import create_log_key
+from appliance.custody.slot import VAULT_SLOT
+from appliance.errors import AlreadyExists, Busy, IntegrityError
+from appliance.home import CHANGED, Facts, Home, read_facts, read_officers, write_facts
+from appliance.initialise import GENESIS, genesis_record, tighten
+from appliance.vault import Vault
+from audit.entry import Entry, Record
+from audit.keys import LogKeys
+from audit.log import MAX_GROUP, Log
+from audit.note import VerifierKey
+from audit.restore import CONTINUES, Continued, last_head
+from audit.verify import verify_log
+
+CARRIED = ("object-created", "bundle-imported")  # what the catalog is built from, and replays are refused by
+OUTGOING = ("export", "self")
+EARLIER = "earlier"  # the old log and catalog, as the backup has them
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restored appliance tells its people: the new log's public keys and head, and the old log's."""
+
+    origin: str
+    log_vkey: str
+    log_pq_vkey: str
+    tree_head: str
+    earlier: Continued
+    carried: int
+
+
+def restore(
+    backup: Path, root: Path, *, origin: str | None = None, clock: Callable[[], float] = time.time
+) -> Restored:
+    """Make an appliance in `root`, which must not exist or be empty, of one that lies in `backup`.
+
+    Raises AlreadyExists, Busy, IntegrityError, and what `audit.verify.verify_log` raises for its log.
+    """
+    old = Home(backup)
+    if root.exists() and any(root.iterdir()):
+        raise AlreadyExists(f"expected no appliance in {root}, found files: choose another folder")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    new = Home(root.with_name(f".{root.name}.{secrets.token_hex(4)}"))
+    with _undisturbed(old):
+        facts, told = _read_log(old)
+        new.root.mkdir(mode=0o750)
+        try:
+            _copy(old, new)
+            made = _begin_log(
+                old, new, facts, told, origin or f"appliance.invalid/{secrets.token_hex(4)}", clock
+            )
+            tighten(new.root)
+            if root.exists():
+                root.rmdir()
+            new.root.rename(root)
+        except BaseException:
+            shutil.rmtree(new.root, ignore_errors=True)
+            raise
+    return made
+
+
+@contextmanager
+def _undisturbed(home: Home) -> Iterator[None]:
+    """Keep a daemon from working in the backup meanwhile; raises Busy where one does."""
+    with ExitStack() as held:
+        if (home.run / "lock").exists():
+            fd = os.open(home.run / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            held.callback(os.close, fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as taken:
+                raise Busy(
+                    f"a daemon runs in {home.root}: end it with `appliance shutdown`, if it is to be restored"
+                ) from taken
+        yield
+
+
+def _first_keys(facts: Facts) -> LogKeys:
+    second = VerifierKey.parse(facts.log_pq_vkey) if facts.log_pq_vkey else None
+    return LogKeys.of(VerifierKey.parse(facts.log_vkey), second)
+
+
+def _read_log(home: Home) -> tuple[Facts, list[Entry]]:
+    """Verify the old log whole, and its facts against it; return what is to be told again."""
+    facts = read_facts(home)
+    told: list[Entry] = []
+
+    def observe(entry: Entry) -> None:
+        if entry.seq == 0 or entry.kind in CARRIED:
+            told.append(entry)
+
+    verify_log(home.log, _first_keys(facts), observe=observe)
+    if not told or told[0].kind != GENESIS or told[0].context.get("facts_sha256") != facts.digest:
+        raise IntegrityError(f"{home.facts} {CHANGED}: this backup was changed, take another")
+    return facts, told[1:]
+
+
+def _copy(old: Home, new: Home) -> None:
+    for folder in (new.keys, new.run, new.quarantine, new.jobs, new.root / EARLIER):
+        folder.mkdir(mode=0o750 if folder == new.run else 0o700)
+    for path in old.keys.glob(f"{VAULT_SLOT}.*"):
+        shutil.copy2(path, new.keys)
+    shutil.copy2(old.officers, new.officers)
+    shutil.copytree(old.policy, new.policy)
+    shutil.copytree(
+        old.vault, new.vault, ignore=lambda path, _: [".incoming"] if Path(path) == old.vault else []
+    )
+    Vault(new.vault).create()
+    shutil.copytree(old.log, new.root / EARLIER / "log")
+    for path in old.root.glob(f"{old.catalog.name}*"):
+        shutil.copy2(path, new.root / EARLIER)
+
+
+def _begin_log(
+    old: Home, new: Home, facts: Facts, told: list[Entry], origin: str, clock: Callable[[], float]
+) -> Restored:
+    earlier = last_head(old.log, VerifierKey.parse(facts.log_vkey))
+    signer = create_log_key(new.keys, 0, origin, facts.log_custody, post_quantum=bool(facts.log_pq_vkey))
+    vkeys = [key.text for key in signer.keys]
+    facts = replace(facts, origin=origin, log_vkey=vkeys[0], log_pq_vkey="".join(vkeys[1:]))
+    genesis = genesis_record(facts, read_officers(old, facts))
+    records = [replace(genesis, context={**genesis.context, CONTINUES: earlier.context})]
+    records += [_retold(entry) for entry in told]
+    log = Log.create(new.log, signer, clock)
+    try:
+        for start in range(0, len(records), MAX_GROUP):
+            log.append(records[start : start + MAX_GROUP])
+        head = log.tree_head().decode("utf-8")
+    finally:
+        log.close()
+    _number_exports_on(new)
+    write_facts(new, facts)
+    return Restored(origin, facts.log_vkey, facts.log_pq_vkey, head, earlier, len(told))
+
+
+def _retold(entry: Entry) -> Record:
+    context: Mapping[str, Any] = {**entry.context, "restored_from": entry.seq}
+    return Record(entry.kind, entry.principal, entry.action, entry.resource, context)
+
+
+def _number_exports_on(new: Home) -> None:
+    """Begin an empty catalog, which the first start fills, but never number two outgoing bundles alike."""
+    before, after = Catalog(new.root / EARLIER / new.catalog.name), Catalog(new.catalog)
+    try:
+        last = before.last_bundle(*OUTGOING)
+        if last is not None:
+            after.set_last_bundle(*OUTGOING, last.seq, last.digest)
+    finally:
+        before.close()
+        after.close()
