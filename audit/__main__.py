@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from audit.commands import add_commands
+from audit.commands import add_commands, index
 from audit.epoch import read_chain
 from audit.errors import AuditError, CouldNotCheck
 from audit.folder import Folder
@@ -69,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="receipts NAME.tlog-proof, each with its entry beside it as NAME.entry",
     )
+    verify.add_argument(
+        "--witness", type=Path, action="append", default=[], metavar="FILE", help="a witness's public key"
+    )
+    verify.add_argument(
+        "--quorum", type=index, metavar="K", help="how many of them must have cosigned  [default: all]"
+    )
     verify.add_argument("--json", action="store_true", help="print JSON")
     add_commands(commands)
     add_witness(commands)
@@ -81,7 +87,11 @@ def _verify(options: argparse.Namespace) -> int:
     with Folder(options.directory) as folder:
         keys = read_chain(folder, first).keys
     receipts = [_verify_receipt(path, keys) for path in options.receipt]
-    report = verify_log(options.directory, first, options.origin, receipts)
+    witnesses = [read_key(path) for path in options.witness]
+    quorum = len(witnesses) if options.quorum is None else options.quorum
+    report = verify_log(
+        options.directory, first, options.origin, receipts, witnesses=witnesses, quorum=quorum
+    )
     if options.json:
         print(json.dumps({"ok": True, **_facts(report)}))
         return 0
@@ -99,6 +109,9 @@ def _verify(options: argparse.Namespace) -> int:
         older = report.continues.head
         said = f"{older.origin}, which had {older.size} entries, root {older.root.hex()}"
         print(f"    restored   this log continues {ascii(said)[1:-1]}")
+    if report.witnessed is not None:
+        names = ", ".join(each.witness.name for each in report.cosignatures) or "nobody whose key was given"
+        print(f"    witnessed  the first {report.witnessed.size} entries, by {names}")
     print(f"    signature  tree head signed by {signers}; {report.receipts} receipts lie on this history")
     return 0
 
@@ -130,6 +143,8 @@ def _facts(report: Report) -> dict[str, object]:
         "receipts": report.receipts,
         "epochs": list(report.epochs),
         "signers": [key.text for key in report.signers],
+        "witnessed": None if report.witnessed is None else report.witnessed.size,
+        "cosignatures": {each.witness.name: each.seconds for each in report.cosignatures},
         "continues": None if report.continues is None else dict(report.continues.context),
     }
 

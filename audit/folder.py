@@ -25,6 +25,7 @@ RESERVE = "reserve"
 VKEY = "log.vkey"
 PQ_VKEY = "log-pq.vkey"
 EPOCHS = "epoch"
+WITNESSED = "witnessed"  # the newest head that enough witnesses cosigned
 INCOMING = "incoming"  # the one name under which a file is written before it takes its place
 
 _READ = (

@@ -27,7 +27,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from audit.checkpoint import TreeHead
@@ -38,12 +37,12 @@ from audit.epoch import KIND, key_record
 from audit.errors import AlreadyExists, AuditError, Invalid, LogUnavailable, Malformed
 from audit.folder import INCOMING, LOCK, PQ_VKEY, RESERVE, VKEY, Folder
 from audit.group import Committed, Group, Request
+from audit.history import make_receipt, read_witnessed, verify_own_head, write_witnessed
 from audit.hold import hold_reserve, take_lock
-from audit.merkle import EMPTY_ROOT, inclusion_proof, leaf_hash, range_root, verify_inclusion
+from audit.merkle import EMPTY_ROOT, consistency_proof, range_root
 from audit.note import NoteSigner
-from audit.receipt import format_receipt
-from audit.recover import recover
-from audit.signing import Epochs, LogSigner, Signers
+from audit.recover import Recovery, recover
+from audit.signing import Epochs, LogSigner, Signers, no_last_entry
 from audit.tiles import WIDTH
 from audit.wal import WriteAhead
 
@@ -60,20 +59,12 @@ _BEGUN = {LOCK, RESERVE, VKEY, PQ_VKEY, INCOMING}  # what an interrupted `create
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-@dataclass(frozen=True, slots=True)
-class Recovery:
-    """What opening found: entries replayed from the write-ahead file, bytes of a torn write dropped."""
-
-    replayed_entries: int
-    torn_bytes: int
-
-
 class Log:
     """A log open for appending, by one process at a time; its methods may be called from several threads.
 
     `commit_secret` keys the commitments that stand for secret values; it may be set while the log is open (at
     unseal) and cleared again (at seal). Without it, a record with secret values is refused. `epochs` knows
-    whose key signs.
+    whose key signs; `witnessed` is the note of the head kept last by `keep_witnessed`, None if there is none.
     """
 
     def __init__(self, folder: Folder, signers: Signers, clock: Clock, held: ExitStack, disk: Disk) -> None:
@@ -89,6 +80,7 @@ class Log:
         self._failure: str | None = None
         self._store, replay = recover(folder, self.epochs.chain)
         self.recovery = Recovery(len(replay.entries), replay.torn_bytes)
+        self.witnessed = read_witnessed(folder, self.epochs.chain.keys, self._store)
         self._reserve = hold_reserve(folder, held)
         self._note = self._sign(self.size, self._store.tree.root())
         # Rewritten even when whole: after a failed fsync the cache may show what the disk does not have.
@@ -120,13 +112,7 @@ class Log:
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o750)
             with Folder(directory) as folder:
-                if found := {entry.name for entry in folder.names()} - {
-                    LOCK,
-                    RESERVE,
-                    VKEY,
-                    PQ_VKEY,
-                    INCOMING,
-                }:
+                if found := {entry.name for entry in folder.names()} - _BEGUN:
                     raise AlreadyExists(
                         f"{directory}: expected an empty folder for a new log, found {min(found)!r}"
                     )
@@ -216,7 +202,7 @@ class Log:
             epoch = len(self.epochs.chain.closings) + 1
             record = key_record(signer.keys, epoch, principal, resource, context)
             entry = encode_entry(record, self.size, format_time(self._clock()))
-            with self._fatal(), _no_last_entry():
+            with self._fatal(), no_last_entry():
                 committed = self._commit([entry])[0]
                 self._disk.run(lambda: self.epochs.close(entry, committed.receipt))
             return committed
@@ -226,14 +212,34 @@ class Log:
         with self._mutex:
             return self._note
 
-    def receipt(self, index: int) -> bytes:
-        """Make a receipt for any entry under the newest head; raises Invalid for a damaged tile."""
+    def receipt(self, index: int, under: bytes | None = None) -> bytes:
+        """Make a receipt for any entry, under the newest head or the note of an older one of this log.
+
+        Raises Invalid for a damaged tile, an entry beyond the head, or a head of another history.
+        """
         with self._mutex:
-            tree = self._store.tree
-            proof = inclusion_proof(index, tree.size, self._store.subtree)
-            # Tiles come from disk: never hand out a receipt that was not checked.
-            verify_inclusion(leaf_hash(self._store.entry(index)), index, tree.size, proof, tree.root())
-            return format_receipt(index, proof, self._note)
+            tree, keys = self._store.tree, self.epochs.chain.keys
+            if under is None:
+                head = TreeHead(keys.name, tree.size, tree.root())
+                return make_receipt(self._store, index, head, self._note)
+            return make_receipt(self._store, index, verify_own_head(under, keys, self._store), under)
+
+    def consistency(self, old: int) -> tuple[list[bytes], bytes]:
+        """Prove that the first `old` entries begin the tree of the newest head; returns its note as well."""
+        with self._mutex:
+            return consistency_proof(old, self.size, self._store.subtree), self._note
+
+    def keep_witnessed(self, note: bytes) -> None:
+        """Make a head of this log, with its cosignatures, durable as the file `witnessed`.
+
+        Raises Malformed, BadSignature, Invalid for a head that is none of this log's, LogUnavailable.
+        """
+        with self._mutex:
+            self._demand_alive()
+            verify_own_head(note, self.epochs.chain.keys, self._store)
+            with self._fatal():
+                self._disk.run(lambda: write_witnessed(self._folder, note))
+            self.witnessed = note
 
     def entry(self, index: int) -> bytes:
         """Return the bytes of one entry; raises Invalid for an index that the log does not have."""
@@ -389,12 +395,3 @@ class Log:
         except BaseException as failure:
             self._failure = self._failure or str(failure) or type(failure).__name__
             raise
-
-
-@contextmanager
-def _no_last_entry() -> Iterator[None]:
-    """Let a full disk stop the log without another entry: the old key may not sign one any more."""
-    try:
-        yield
-    except OSError as failure:
-        raise LogUnavailable(f"its key was not rotated: {failure.strerror}") from failure

@@ -7,6 +7,8 @@ Source: docs/formats/audit-log.md, "Recovery".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from audit.checkpoint import TreeHead, verify_tree_head
 from audit.epoch import Chain
 from audit.errors import AuditError, CouldNotCheck, Invalid
@@ -16,6 +18,14 @@ from audit.note import MAX_NOTE_BYTES
 from audit.store import Store, read_tile
 from audit.tree import Tree
 from audit.wal import MAX_BYTES, Replay, parse_write_ahead
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What opening found: entries replayed from the write-ahead file, bytes of a torn write dropped."""
+
+    replayed_entries: int
+    torn_bytes: int
 
 
 def recover(folder: Folder, chain: Chain) -> tuple[Store, Replay]:

@@ -245,12 +245,13 @@ def _job(job: Job) -> Sequence[Content]:
 
 
 def _cosigners(sources: Sources) -> list[Sequence[Content]]:
-    """List who else signed the head: a row each, the given witnesses' signatures checked."""
-    found = verify_cosignatures(sources.report.note, sources.witnesses)
+    """List who else signed the witnessed head: a row each, the given witnesses' signatures checked."""
+    note = sources.report.witnessed_note or sources.report.note
+    found = verify_cosignatures(note, sources.witnesses)
     checked = {each.witness.key_id for each in found}
     rows: list[Sequence[Content]] = []
-    for line in parse_note(sources.report.note)[1]:
-        if not line.is_by(sources.key):
+    for line in parse_note(note)[1]:
+        if line.name != sources.key.name:
             seconds = int.from_bytes(line.blob[:8], "big")
             when = _when(format_time(seconds)) if 0 < seconds <= _LATEST_S else "no time"
             verdict = "holds" if line.key_id in checked else "not checked: its key was not given"
@@ -261,8 +262,11 @@ def _cosigners(sources: Sources) -> list[Sequence[Content]]:
 def _witnesses(sources: Sources, present: Sequence[Sequence[Content]]) -> list[Markup]:
     ids = {str(row[1]) for row in present}
     missing = [key for key in sources.witnesses if key.key_id.hex() not in ids]
+    size = sources.report.size
+    seen = size if sources.report.witnessed is None else sources.report.witnessed.size
+    covered = f"all {size}" if seen == size else f"the first {seen} of {size}"
     said = (
-        f"This tree head covers all {sources.report.size} entries. Each of these saw it at its own time:"
+        f"This tree head covers {covered} entries. Each of these saw it at its own time:"
         if present
         else "Nobody else signed this tree head: that it is the only history which the log's key signed "
         "rests on the appliance alone. Receipts and bundles kept elsewhere show more."

@@ -13,13 +13,14 @@ Source: docs/formats/audit-log.md, "Epochs of the key".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from audit.checkpoint import TreeHead, sign_tree_head
 from audit.entry import parse_entry
 from audit.epoch import KIND, closing_path, make_closing, read_chain
-from audit.errors import CouldNotCheck, Malformed
+from audit.errors import CouldNotCheck, LogUnavailable, Malformed
 from audit.folder import Folder
 from audit.keys import LogKeys
 from audit.mldsa import MLDSA44, MldsaKey
@@ -124,3 +125,12 @@ class Epochs:
         self._folder.replace(closing_path(len(self.chain.closings)), closing)
         self._folder.sync()
         self.chain = chain
+
+
+@contextmanager
+def no_last_entry() -> Iterator[None]:
+    """Let a full disk stop the log without another entry: the old key may not sign one any more."""
+    try:
+        yield
+    except OSError as failure:
+        raise LogUnavailable(f"its key was not rotated: {failure.strerror}") from failure

@@ -12,27 +12,43 @@ else lies between them. Memory is flat: one tile a level, one bundle of entries.
     4. each entry that names a key is the last one under the  entries that no key of their time signed
        closing head of an epoch, and each closing has one
     5. the heads of the receipts given lie on this history    a fork, a folder set back to before a receipt
-    6. the root equals the signed one                         a removed tail, a rewritten history
-    7. no tile and no closing is beyond the signed size       leftovers of a longer log set back
+    6. so does the head in `witnessed`, and as many of the    the same, even where the log's key was stolen
+       given witnesses cosigned it as are demanded            after that head
+    7. the root equals the signed one                         a removed tail, a rewritten history
+    8. no tile and no closing is beyond the signed size       leftovers of a longer log set back
 
 KNOWN: a whole folder set back to an earlier, self-consistent state passes, unless a receipt from after that
-moment is brought along. Source: C2SP tlog-tiles v0.1.0, RFC 6962 section 2.1.
+moment is brought along, or the log is shown to a witness who saw more.
+Source: C2SP tlog-tiles v0.1.0, RFC 6962 section 2.1.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 from audit.checkpoint import TreeHead, verify_tree_head
+from audit.cosignature import Cosignature, demand_quorum
 from audit.entry import Entry, parse_entry
 from audit.epoch import KIND, MAX_EPOCHS, Chain, closing_path, extend_chain
-from audit.errors import AuditError, Invalid, Malformed
-from audit.folder import CHECKPOINT, EPOCHS, INCOMING, LOCK, PQ_VKEY, RESERVE, TILES, VKEY, WAL, Folder
+from audit.errors import AuditError, CouldNotCheck, Invalid, Malformed
+from audit.folder import (
+    CHECKPOINT,
+    EPOCHS,
+    INCOMING,
+    LOCK,
+    PQ_VKEY,
+    RESERVE,
+    TILES,
+    VKEY,
+    WAL,
+    WITNESSED,
+    Folder,
+)
 from audit.keys import LogKeys
 from audit.merkle import leaf_hash
 from audit.note import MAX_NOTE_BYTES, VerifierKey
@@ -74,6 +90,9 @@ class Report:
     signers: tuple[VerifierKey, ...] = ()
     epochs: tuple[int, ...] = (0,)
     continues: Continued | None = None
+    witnessed: TreeHead | None = None
+    witnessed_note: bytes = b""
+    cosignatures: tuple[Cosignature, ...] = ()
 
     @property
     def size(self) -> int:
@@ -111,19 +130,23 @@ def verify_log(
     origin: str | None = None,
     receipts: Sequence[VerifiedReceipt] = (),
     observe: Callable[[Entry], None] | None = None,
+    witnesses: Sequence[VerifierKey] = (),
+    quorum: int = 0,
 ) -> Report:
     """Check a log's folder as the module's list says; safe while the log is being written to.
 
     `keys` are the log's first: those that followed are taken from the log, on the word of the one before.
     `origin` names the log expected, where the key's name is not enough. `observe` is told each entry once, in
-    order, as it is read: what it made of them counts only if this returns. Raises Malformed, BadSignature,
-    Invalid; CouldNotCheck for what is missing or unreadable.
+    order, as it is read: what it made of them counts only if this returns. `quorum` of the `witnesses` must
+    have cosigned the head in `witnessed`. Raises Malformed, BadSignature, Invalid; CouldNotCheck for what is
+    missing or unreadable.
     """
     with Folder(directory) as folder:
         check = _Check(folder, keys, receipts, observe)
         head = check.read_head()
         if origin is not None and head.origin != origin:
             raise Invalid(f"{directory}: expected the log {origin}, found {head.origin}")
+        check.read_witnessed(witnesses, quorum)
         check.extend(head)
         beyond = check.files_beyond()
         deadline = time.monotonic() + PATIENCE_S
@@ -151,11 +174,11 @@ class _Check:
         self._observe = observe
         self._note = b""
         self._tree = Tree()
-        self._heads = deque(sorted({receipt.head for receipt in receipts}, key=lambda head: head.size))
+        self._heads = _in_order(receipt.head for receipt in receipts)
         nothing = TreeHead(self._chain.keys.name, 0, self._tree.root())
         self.report = Report(nothing, receipts=len(receipts))
         for entry in folder.names():
-            if entry.name not in {CHECKPOINT, TILES, EPOCHS, *PRIVATE_NAMES}:
+            if entry.name not in {CHECKPOINT, TILES, EPOCHS, WITNESSED, *PRIVATE_NAMES}:
                 raise Invalid(f"{folder.path / entry.name}: unexpected file in the folder of a log")
 
     def read_head(self) -> TreeHead:
@@ -166,6 +189,24 @@ class _Check:
             return verify_tree_head(self._note, self._chain.keys)
         except AuditError as failure:
             raise type(failure)(f"{self._folder.path / CHECKPOINT}: {failure}") from failure
+
+    def read_witnessed(self, witnesses: Sequence[VerifierKey], quorum: int) -> None:
+        """Read the head that witnesses cosigned: it is to lie on this history, as those of receipts are."""
+        note = self._folder.read_if_present(WITNESSED, MAX_NOTE_BYTES)
+        if note is None:
+            if quorum:
+                raise CouldNotCheck(
+                    f"{self._folder.path / WITNESSED}: expected a head that {quorum} witnesses cosigned, "
+                    "found none; the log was never witnessed, or the copy is not complete"
+                )
+            return
+        try:
+            head = verify_tree_head(note, self._chain.keys)
+            self.report.cosignatures = demand_quorum(note, witnesses, quorum)
+        except AuditError as failure:
+            raise type(failure)(f"{self._folder.path / WITNESSED}: {failure}") from failure
+        self.report.witnessed, self.report.witnessed_note = head, note
+        self._heads = _in_order([*self._heads, head])
 
     def _read_closings(self) -> None:
         names = {entry.name for entry in islice(self._folder.names(EPOCHS), MAX_EPOCHS + 1)}
@@ -231,7 +272,7 @@ class _Check:
     def demand_no_newer_receipt(self) -> None:
         if self._heads:
             raise Invalid(
-                f"receipt: expected a head of at most {self.report.size} entries, "
+                f"{self._whose(self._heads[0])}: expected a head of at most {self.report.size} entries, "
                 f"found {self._heads[0].size}: the log was set back (if it is seconds old: verify again)",
             )
 
@@ -304,9 +345,12 @@ class _Check:
             head = self._heads.popleft()
             if head.root != self._tree.root():
                 raise Invalid(
-                    f"receipt: its head of {head.size} entries has root {head.root.hex()}, this log had "
-                    f"{self._tree.root().hex()}: two histories under one key, keep both as evidence",
+                    f"{self._whose(head)}: its head of {head.size} entries has root {head.root.hex()}, this "
+                    f"log had {self._tree.root().hex()}: two histories under one key, keep both as evidence",
                 )
+
+    def _whose(self, head: TreeHead) -> str:
+        return WITNESSED if head == self.report.witnessed else "receipt"
 
     def _walk(self, name: str, depth: int) -> Iterator[str]:
         """Yield the paths of all plain files below a folder, one open folder a level."""
@@ -320,3 +364,7 @@ class _Check:
                 raise Invalid(
                     f"{self._folder.path / path}: expected only plain files and folders among the tiles"
                 )
+
+
+def _in_order(heads: Iterable[TreeHead]) -> deque[TreeHead]:
+    return deque(sorted({head for head in heads if head.size}, key=lambda head: head.size))

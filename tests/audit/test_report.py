@@ -90,7 +90,7 @@ class Shape(HTMLParser):
 def made(tmp_path, signer):
     """Log records, verify the folder, and make its page; returns the page."""
 
-    def make(records, *, listed=False, cosign=(), witnesses=(), change=lambda note: note):
+    def make(records, *, listed=False, cosign=(), witnesses=(), change=lambda note: note, reach=None):
         minutes = iter(range(1000))
         log = Log.create(tmp_path / "log", signer, lambda: BEGAN_S + 60 * next(minutes), commit_secret=SECRET)
         for record in records:
@@ -107,6 +107,8 @@ def made(tmp_path, signer):
         account.finish()
         lines = b"".join(witness.cosign(report.head, int(BEGAN_S)).text.encode() for witness in cosign)
         report = replace(report, note=change(report.note + lines))
+        if reach is not None:
+            report = replace(report, witnessed=replace(report.head, size=reach), witnessed_note=report.note)
         return page(Sources(report, signer.vkey, summary, account, witnesses, MADE))
 
     return make
@@ -288,6 +290,11 @@ def test_cosignatures_are_checked_against_the_keys_given(made, witnesses):
     ids = [witness.vkey.key_id.hex() for witness in witnesses]
     assert f"witness.example/1 {ids[0]} 2025-06-15 15:06:40 holds" in said
     assert f"witness.example/2 {ids[1]} 2025-06-15 15:06:40 not checked: its key was not given" in said
+
+
+def test_a_witnessed_head_says_how_far_it_reaches(made, witnesses):
+    data = made(day(), cosign=witnesses, witnesses=[witnesses[0].vkey], reach=9)
+    assert "This tree head covers the first 9 of 34 entries" in text(data, "witnesses")
 
 
 def test_a_wrong_cosignature_by_a_given_witness_makes_no_page(made, witnesses):
