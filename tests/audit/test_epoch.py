@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 import audit.epoch
 import audit.log
 import audit.verify
+from audit.__main__ import main
 from audit.checkpoint import TreeHead, sign_tree_head
 from audit.entry import parse_entry
 from audit.epoch import Chain, closing_path, key_record, make_closing, named_keys, read_chain
@@ -127,6 +126,15 @@ def test_each_closing_head_is_kept_for_good(rotated, rotated_once):
         assert closing.extra == rotated_once[1][index].entry
 
 
+def test_an_open_log_hands_its_closings_over(logs, record, signer):
+    log = logs.create()
+    assert log.epochs.kept() == []
+    log.rotate_key(key(101), *BY)
+    log.append([record()])
+    (closing,) = log.epochs.kept()
+    assert Chain(LogKeys.of(signer.vkey)).closed_by(closing).keys.newest == key(101).keys
+
+
 def test_a_newer_key_does_not_sign_an_older_range(rotated, signer):
     keys = keys_of(rotated, signer)
     for newer, size in ((101, 6), (101, 3), (102, 11), (102, 2)):
@@ -239,15 +247,16 @@ def test_proofs_are_made_from_the_folder_of_a_rotated_log(rotated, signer):
             assert prove(folder, index, signer.vkey)[2].seq == index
 
 
-def test_the_command_follows_the_keys_and_says_so(rotated, signer, tmp_path):
+def test_the_command_follows_the_keys_and_says_so(rotated, signer, tmp_path, capsys):
     vkey = tmp_path / "log.vkey"
     vkey.write_text(signer.vkey.text + "\n")
-    command = [sys.executable, "-I", "-m", "audit", "verify", str(rotated), "--vkey", str(vkey)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "keys       3, each named under the one before; new ones from 6, 11" in told.stdout
-    assert key(102).keys[0].key_id.hex() in told.stdout
-    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
-    said = json.loads(told.stdout)
+    command = ["verify", str(rotated), "--vkey", str(vkey)]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert "keys       3, each named under the one before; new ones from 6, 11" in told
+    assert key(102).keys[0].key_id.hex() in told
+    assert main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
     assert (said["epochs"], said["signers"]) == ([0, 6, 11], [key(102).keys[0].text])
 
 

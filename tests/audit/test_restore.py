@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from audit.__main__ import main
 from audit.entry import Record, encode_entry, parse_entry
 from audit.errors import BadSignature, CouldNotCheck, Malformed
 from audit.log import Log
@@ -41,22 +40,14 @@ def test_the_verifier_shows_which_log_a_restored_one_continues(linked, finished,
     assert verify_log(finished[0], signer.vkey).continues is None
 
 
-def test_the_command_shows_the_link(linked, tmp_path):
+def test_the_command_shows_the_link(linked, tmp_path, capsys):
     (tmp_path / "vkey").write_text(NEW.vkey.text)
-    command = [
-        sys.executable,
-        "-I",
-        "-m",
-        "audit",
-        "verify",
-        str(linked[0]),
-        "--vkey",
-        str(tmp_path / "vkey"),
-    ]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = ["verify", str(linked[0]), "--vkey", str(tmp_path / "vkey")]
+    assert main(command) == 0
+    told = capsys.readouterr().out
     assert "restored   this log continues log.example/test, which had 300 entries, root" in told
-    told = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True).stdout
-    assert json.loads(told)["continues"] == dict(linked[1].context)
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["continues"] == dict(linked[1].context)
 
 
 def test_the_link_names_the_first_key_of_an_older_log_whose_key_rotated(logs, signer, record):
