@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from appliance.cli import passphrase
 from appliance.cli import verify_model as verify_model_verb
 from appliance.cli.bundle import channel_of
-from appliance.cli.init import parse_people
+from appliance.cli.init import parse_people, write_public
 from appliance.cli.packing import plan
 from appliance.cli.root import appliance
 from appliance.errors import AlreadyExists, ContentRefused, MediumMissing, UsageError
@@ -327,6 +327,18 @@ def test_public_keys_are_written_for_those_who_check_and_send(initialise, tmp_pa
         "bundle.vkey": f"{made.bundle_vkey}\n",
         "export.pub": made.export_key_pem,
     }
+
+
+def test_a_post_quantum_log_is_asked_for_by_an_option(initialise, tmp_path):
+    done = run("--home", tmp_path / "home", "init", "--yes", "--custody", "file:", "--post-quantum-log")
+    assert done.exit_code == 0, done.output
+    assert initialise[0][1]["post_quantum_log"] is True
+
+
+def test_the_post_quantum_key_is_written_where_the_log_has_one(tmp_path):
+    made = dataclasses.asdict(Made(log_pq_vkey="example.invalid/log+9999abcd+EEEE"))
+    write_public(made, tmp_path / "public")
+    assert (tmp_path / "public/log-pq.vkey").read_text() == "example.invalid/log+9999abcd+EEEE\n"
 
 
 def test_two_entries_that_differ_make_nothing(initialise, typed, tmp_path):

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from appliance.custodian import rotation
 from appliance.custodian.rotation import rotate_log_key
+from appliance.custodian.start import open_appliance
 from appliance.custody import logkeys
 from appliance.custody.logkeys import create_log_key, open_log_keys, retire_log_keys
 from appliance.custody.slot import create_slot
 from appliance.errors import Incomplete, IntegrityError
+from appliance.home import Home
+from appliance.initialise import initialise
+from audit.checkpoint import verify_tree_head
 from audit.epoch import read_chain
 from audit.errors import BadSignature, CouldNotCheck
 from audit.folder import Folder
+from audit.keys import LogKeys
 from audit.note import VerifierKey
 from audit.receipt import verify_receipt
+from audit.verify import verify_log
 
 ORIGIN = "log.example/test"
 
@@ -157,3 +165,28 @@ def test_facts_that_name_another_post_quantum_key_are_refused(sim):
     other = create_log_key(sim.folder, 0, sim.init.origin, "file:", post_quantum=True)
     sim.edit_home(log_pq_vkey=other.keys[1].text)
     sim.refuses_to_start(IntegrityError, "home.json names another log key than .*keys holds")
+
+
+def test_an_appliance_with_a_post_quantum_log_signs_with_both_keys_through_a_rotation(tmp_path, sim):
+    made = initialise(
+        tmp_path / "second",
+        profile="development",
+        custody_uri="file:",
+        secret=None,
+        trust=[],
+        officers=None,
+        people={},
+        post_quantum_log=True,
+    )
+    home = Home(tmp_path / "second")
+    keys = LogKeys.of(VerifierKey.parse(made.log_vkey), VerifierKey.parse(made.log_pq_vkey))
+    assert verify_tree_head(made.tree_head.encode(), keys).size == 1
+    for epoch in (1, 2):
+        opened = open_appliance(home, sysroot=sim.host)
+        rotate_log_key(opened.core, opened.core.person(0), "yearly")
+        opened.core.gate.outcome("note", "Custodian:custodian", "note", "Appliance:x", {})
+        opened.core.log.close()
+        opened.core.catalog.close()
+        os.close(opened.lock)
+        report = verify_log(home.log, keys)
+        assert (len(report.epochs), len(report.signers)) == (epoch + 1, 2)
