@@ -2,15 +2,16 @@
 
 Guarantees, to the custodian: after `apply` the process, with every thread it has and will have, gains no
 privileges, is neither traced nor dumped by its user, dies with its parent, makes no sockets, starts no
-programs and signals no one else; each of these was tried and seen, not assumed. What did not take is
-reported, and where the profile demands it, a JailError.
+programs, signals no one else, and changes no file by its path; each of these was tried and seen, not assumed.
+What did not take is reported, and where the profile demands it, a JailError.
 
 Run it before libraries that read hostile input are used; threads that NumPy started already are covered too.
 The parent-death signal follows the parent's *thread* that started this process: start children from one that
 lives as long as the parent.
 
-KNOWN: files are still opened by path, so a process of root can read what root may, other processes' memory in
-/proc among it; a mount and a PID namespace and Landlock close that later.
+KNOWN: files are still opened by path for reading, so a captured process can read what its user can, keys that
+lie in files among it, and one of root other processes' memory in /proc; a mount and a PID namespace and
+Landlock close that later.
 
 Source: prctl(2), seccomp(2), proc(5), getrlimit(2).
 """
@@ -220,6 +221,9 @@ def _prove_arguments(machine: Machine) -> str:
         ("kill", "EPERM", (-1, no_such_signal)),
         ("kill", "EINVAL", (os.getpid(), no_such_signal)),
         ("tgkill", "EPERM", (os.getppid(), os.getppid(), no_such_signal)),
+        ("openat", "EPERM", (-1, 0, os.O_WRONLY)),  # no such folder, no such name: EBADF or EFAULT
+        ("openat", "EPERM", (-1, 0, os.O_RDWR)),
+        ("openat", "EPERM", (-1, 0, os.O_CREAT)),
         ("prctl", "EPERM", (_SET_DUMPABLE, -1)),
         ("prlimit64", "EPERM", (0, -1, -1, 0)),
         ("ioctl", "EPERM", (-1, 0x5412, 0)),

@@ -5,8 +5,8 @@ call made through another architecture's table ends the process, as its numbers 
 Refused calls fail with EPERM; clone3 with ENOSYS, so that the C library falls back to clone, whose flags
 a filter can see (clone3 keeps them behind a pointer).
 
-KNOWN: the filter refuses what is listed and allows the rest; files are still opened by path (Landlock and
-namespaces come on top).
+KNOWN: the filter refuses what is listed and allows the rest; files are still opened by path for
+reading (Landlock and namespaces come on top).
 
 Source: seccomp(2), linux/bpf_common.h, linux/seccomp.h, linux/audit.h; call numbers from asm/unistd_64.h
 (x86-64) and asm-generic/unistd.h (aarch64).
@@ -37,6 +37,7 @@ _REASONS = {
     "kernel": "parts of the kernel with a history, and no use here",
     "namespaces": "building another view of the system, in which to be root",
     "machine": "changing the machine itself",
+    "files": "leaving plaintext, or another's log, program or catalog, anywhere that this user can write",
 }
 
 CALLS: dict[str, Call] = {
@@ -112,10 +113,42 @@ CALLS: dict[str, Call] = {
     "settimeofday": Call("machine", 164, 170),
     "swapoff": Call("machine", 168, 225),
     "swapon": Call("machine", 167, 224),
+    "chmod": Call("files", 90, None),
+    "chown": Call("files", 92, None),
+    "creat": Call("files", 85, None),
+    "fchmodat": Call("files", 268, 53),
+    "fchownat": Call("files", 260, 54),
+    "futimesat": Call("files", 261, None),
+    "lchown": Call("files", 94, None),
+    "link": Call("files", 86, None),
+    "linkat": Call("files", 265, 37),
+    "lremovexattr": Call("files", 198, 15),
+    "lsetxattr": Call("files", 189, 6),
+    "mkdir": Call("files", 83, None),
+    "mkdirat": Call("files", 258, 34),
+    "mknod": Call("files", 133, None),
+    "mknodat": Call("files", 259, 33),
+    "openat2": Call("files", 437, 437),
+    "removexattr": Call("files", 197, 14),
+    "rename": Call("files", 82, None),
+    "renameat": Call("files", 264, 38),
+    "renameat2": Call("files", 316, 276),
+    "rmdir": Call("files", 84, None),
+    "setxattr": Call("files", 188, 5),
+    "symlink": Call("files", 88, None),
+    "symlinkat": Call("files", 266, 36),
+    "truncate": Call("files", 76, 45),
+    "unlink": Call("files", 87, None),
+    "unlinkat": Call("files", 263, 35),
+    "utime": Call("files", 132, None),
+    "utimensat": Call("files", 280, 88),
+    "utimes": Call("files", 235, None),
     "clone": Call("arguments", 56, 220),
     "clone3": Call("arguments", 435, 435),
     "ioctl": Call("arguments", 16, 29),
     "kill": Call("arguments", 62, 129),
+    "open": Call("arguments", 2, None),
+    "openat": Call("arguments", 257, 56),
     "prctl": Call("arguments", 157, 167),
     "prlimit64": Call("arguments", 302, 261),
     "tgkill": Call("arguments", 234, 131),
@@ -141,6 +174,7 @@ FRONT = _jail("front", but="accepting")  # on the one listening socket that it w
 # Calls refused by their arguments: flags and options lie in the low 32 bits, all that the kernel reads.
 CLONE_THREAD = 0x00010000
 CLONE_NEW_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
+OPEN_TO_CHANGE = 0x3 | 0x40 | 0x200  # any access mode but reading (O_TMPFILE needs one), O_CREAT, O_TRUNC
 REFUSED_PRCTL = (1, 4, 0x59616D61)  # PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_PTRACER: would undo the jail
 REFUSED_IOCTL = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into the operator's terminal
 
@@ -193,6 +227,9 @@ def _by_argument(pid: int) -> dict[str, list[bytes]]:
         "clone": [*thread_only, _op(_JUMP_EQ, CLONE_THREAD, 0, 1), allow, refuse],
         "clone3": [_op(_RETURN, _ENOSYS)],
         "kill": [_argument(0), _op(_JUMP_EQ, pid, 0, 1), allow, refuse],
+        # By path for reading only: what is written goes to descriptors that were handed over.
+        "open": [_argument(1), _op(_AND, OPEN_TO_CHANGE), _op(_JUMP_EQ, 0, 0, 1), allow, refuse],
+        "openat": [_argument(2), _op(_AND, OPEN_TO_CHANGE), _op(_JUMP_EQ, 0, 0, 1), allow, refuse],
         "tgkill": [_argument(0), _op(_JUMP_EQ, pid, 0, 1), allow, refuse],  # abort() signals itself
         "prctl": [_argument(0), *_refuse_values(REFUSED_PRCTL), allow],
         "ioctl": [_argument(1), *_refuse_values(REFUSED_IOCTL), allow],

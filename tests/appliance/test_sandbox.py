@@ -387,6 +387,18 @@ def test_only_threads_of_this_process_may_be_made(judge):
     assert judge("clone3") == ENOSYS
 
 
+def test_files_are_opened_by_path_for_reading_only(judge):
+    closing, directory, create, truncate, nameless = 0x80000, 0x10000, 0x40, 0x200, 0x400000 | 0x10000
+    flags_of = {"openat": lambda flags: (-100, 0, flags), "open": lambda flags: (0, flags)}
+    for name, arguments in flags_of.items():
+        if seccomp.number(judge.machine, name) is None:
+            continue
+        for harmless in (0, closing, directory | closing):
+            assert judge(name, *arguments(harmless)) == ALLOW
+        for flags in (1, 2, 3, create, truncate, create | 2 | closing, nameless | 1, 2**32 + 1):
+            assert judge(name, *arguments(flags)) == EPERM, (name, hex(flags))
+
+
 def test_only_this_process_may_be_signalled(judge):
     for name in ("kill", "tgkill"):
         assert judge(name, PID) == ALLOW

@@ -106,6 +106,17 @@ def attacks(victim: int) -> dict[str, Callable[[], object]]:
         "personality": lambda: call("personality", 0xFFFFFFFF),
         "file handles": lambda: call("open_by_handle_at", -100, 0, 0),
         "type into a terminal": lambda: call("ioctl", 0, TIOCSTI, 0),
+        "write plaintext to a new file": lambda: Path(f"{__file__}.plaintext").open("xb").close(),
+        "change a program": lambda: Path(__file__).open("r+b").close(),
+        "append to a log": lambda: Path(__file__).open("ab").close(),
+        "a file without a name": lambda: os.close(os.open(Path(__file__).parent, os.O_TMPFILE | os.O_WRONLY)),
+        "cut a file": lambda: os.truncate("/nonexistent/file", 0),
+        "remove a file": lambda: Path("/nonexistent/file").unlink(),
+        "rename a file": lambda: Path("/nonexistent/file").rename("/nonexistent/other"),
+        "make a folder": lambda: Path("/nonexistent/folder").mkdir(),
+        "link": lambda: Path("/nonexistent/link").hardlink_to("/nonexistent/file"),
+        "link by name": lambda: Path("/nonexistent/link").symlink_to("/nonexistent/file"),
+        "open a file to others": lambda: Path("/nonexistent/file").chmod(0o666),
         "load a module": lambda: call("finit_module", -1, 0, 0),
     }
 

@@ -84,6 +84,8 @@ HARMLESS = (
     "be dumped again",
     "its descriptors",
     "its environment",
+    "change a program",
+    "append to a log",
 )
 CONTROL = """
 import json, os, sys
