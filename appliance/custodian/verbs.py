@@ -96,7 +96,7 @@ class Verbs:
     async def unseal(self, caller: Caller) -> Answer:
         """Open the vault's slot with the secret on the caller's pipe."""
         core = self._core
-        secret = _secret(caller)
+        secret = await _secret(caller)
         async with self._unsealing:
             self._decide(caller, "unseal")
             if not core.sealed:
@@ -115,13 +115,17 @@ class Verbs:
                     {"reason": getattr(refused, "code", "internal")},
                 )
                 raise
-            core.gate.outcome(
-                "unsealed",
-                f"Person:{person.id}",
-                "unseal",
-                f"Appliance:{core.facts.origin}",
-                {"custody": core.facts.custody, "reason": caller.text("reason")},
-            )
+            try:
+                core.gate.outcome(
+                    "unsealed",
+                    f"Person:{person.id}",
+                    "unseal",
+                    f"Appliance:{core.facts.origin}",
+                    {"custody": core.facts.custody, "reason": caller.text("reason")},
+                )
+            except BaseException:
+                opened.wipe()
+                raise
             core.custody = opened
         return {}
 
@@ -283,7 +287,7 @@ class Verbs:
     async def recover_identity(self, caller: Caller) -> Answer:
         """Write the vault identity to the caller's pipe, after the same secret that unseals."""
         core = self._core
-        secret = _secret(caller)
+        secret = await _secret(caller)
         if core.sealed:
             raise SealedError("the vault is sealed: open it with `appliance unseal` first")
         self._decide(caller, "configure", {"setting": "recover-identity"})
@@ -337,11 +341,11 @@ class Verbs:
         self._core.gate.request(person, action, Thing(self._core.appliance()), context)
 
 
-def _secret(caller: Caller) -> bytearray | None:
+async def _secret(caller: Caller) -> bytearray | None:
     """Read the secret from the caller's pipe, None where none was handed over (a key-file slot)."""
     if caller.parameters.get("secret_fd") is None:
         return None
-    return read_secret(caller.descriptor("secret_fd"))
+    return await read_secret(caller.descriptor("secret_fd"))
 
 
 def object_json(row: Object) -> dict[str, JSON]:

@@ -9,6 +9,8 @@ docs/formats/sealed-objects.md.
 from __future__ import annotations
 
 import os
+import select
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,7 +19,7 @@ from appliance.age.identity import Identity, Recipient
 from appliance.age.recipients import encode_header, unwrap_file_key
 from appliance.age.stream import descriptor_sink, payload_key
 from appliance.custody.keyring import Keyring
-from appliance.errors import IntegrityError, OtherTarget, PolicyRefused, WrongSecret
+from appliance.errors import IntegrityError, OtherTarget, PolicyRefused, UsageError, WrongSecret
 from appliance.grants import Grant, LiveGrants
 from appliance.vault import Vault, object_id
 
@@ -124,7 +126,12 @@ class Custody:
         """Write the vault identity, one line that the public `age` program takes, to a descriptor.
 
         For offline recovery alone: the caller has logged who asked, and the descriptor is that person's pipe.
+        Raises UsageError for anything but a pipe (a file would keep it), or one without room.
         """
+        room = select.poll()
+        room.register(fd, select.POLLOUT)
+        if not stat.S_ISFIFO(os.fstat(fd).st_mode) or not room.poll(0):
+            raise UsageError("identity: expected a pipe with room for one line, found none")
         text = self._keyring.vault_identity.encode() + b"\n"
         try:
             descriptor_sink(fd)(memoryview(text))

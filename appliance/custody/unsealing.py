@@ -6,28 +6,46 @@ and a keyring that is not the one named by the genesis facts opens nothing.
 
 from __future__ import annotations
 
+import asyncio
 import os
+import stat
 
 from appliance.custody.keyring import Keyring, parse_keyring
 from appliance.custody.release import Custody
 from appliance.custody.slot import VAULT_SLOT, open_slot
-from appliance.errors import IntegrityError, WrongSecret
+from appliance.errors import IntegrityError, UsageError, WrongSecret
 from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
 from appliance.vault import Vault
 
 _MAX_SECRET = 1024
+PATIENCE_S = 10.0  # it was typed before the call: more time would only serve whoever holds a pipe open
 
 
-def read_secret(fd: int) -> bytearray:
+async def read_secret(fd: int, patience_s: float = PATIENCE_S) -> bytearray:
     """Read an unseal secret from a pipe until its end, without its line feed; the caller wipes it.
 
-    The descriptor stays the caller's. Raises WrongSecret when it is empty or longer than 1,024 bytes.
+    The descriptor stays the caller's, and is never waited on: a client that holds its pipe open and writes
+    nothing holds up nobody. Raises UsageError for anything but a pipe, WrongSecret when the secret is empty,
+    longer than 1,024 bytes or not there in time.
     """
+    if not stat.S_ISFIFO(os.fstat(fd).st_mode):
+        raise UsageError("secret: expected a pipe, found another kind of descriptor")
     secret = bytearray(_MAX_SECRET + 2)
     size = 0
-    while size < len(secret) and (got := os.readv(fd, [memoryview(secret)[size:]])):
-        size += got
+    try:
+        async with asyncio.timeout(patience_s):
+            while size < len(secret):
+                await _readable(fd)
+                got = os.readv(fd, [memoryview(secret)[size:]])
+                if not got:
+                    break
+                size += got
+    except TimeoutError as silent:
+        secret[:] = bytes(len(secret))
+        raise WrongSecret(
+            f"secret: expected it on the pipe within {patience_s:g} s, found none; close the pipe's other end"
+        ) from silent
     del secret[size:]
     if secret.endswith(b"\n"):
         del secret[-1:]
@@ -36,6 +54,16 @@ def read_secret(fd: int) -> bytearray:
         secret[:] = bytes(found)
         raise WrongSecret(f"secret: expected 1 to {_MAX_SECRET} bytes on the pipe, found {found or 'none'}")
     return secret
+
+
+async def _readable(fd: int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(fd, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
 
 
 def open_custody(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ from appliance.custody import slot
 from appliance.custody.keyring import Keyring
 from appliance.custody.passphrase import Costs
 from appliance.custody.unsealing import open_custody, read_secret
-from appliance.errors import IntegrityError, WrongSecret
+from appliance.errors import IntegrityError, UsageError, WrongSecret
 from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
 from appliance.vault import Vault
@@ -24,7 +25,7 @@ def piped(data):
     os.write(write_end, data)
     os.close(write_end)
     try:
-        return read_secret(read_end)
+        return asyncio.run(read_secret(read_end))
     finally:
         os.close(read_end)
 
@@ -44,6 +45,30 @@ def test_an_empty_or_endless_secret_is_refused(data, found):
 
 def test_the_longest_secret_with_its_line_feed_fits():
     assert piped(b"x" * 1024 + b"\n") == bytearray(b"x" * 1024)
+
+
+def test_a_pipe_that_stays_open_and_empty_is_not_waited_for():
+    read_end, write_end = os.pipe()
+
+    async def others_go_on():
+        asked = asyncio.create_task(read_secret(read_end, patience_s=0.3))
+        for _ in range(5):
+            await asyncio.sleep(0.01)
+        assert not asked.done()
+        await asked
+
+    try:
+        with pytest.raises(WrongSecret, match=r"expected it on the pipe within 0\.3 s, found none"):
+            asyncio.run(others_go_on())
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+def test_a_secret_in_a_file_is_refused(tmp_path):
+    (tmp_path / "secret").write_bytes(b"words")
+    with (tmp_path / "secret").open("rb") as file, pytest.raises(UsageError, match="expected a pipe"):
+        asyncio.run(read_secret(file.fileno()))
 
 
 @pytest.fixture
