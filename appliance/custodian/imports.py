@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from appliance.age import NONCE_SIZE, read_header
 from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
@@ -43,13 +44,14 @@ from appliance.worklink import (
     Sealed,
     WantOutput,
 )
-from audit.entry import JSON
+from audit.entry import JSON, parse_entry
 from audit.note import VerifierKey
 from policy.model import Entity
 
 MADE_BY_IMPORT = ("corpus", "config", "weights")
 SPACE_FACTOR = 2.2  # quarantine and vault hold the same bytes for a moment, plus the catalog and the log
 ROLE = "researcher"
+IMPORTED = "bundle-imported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,19 @@ def _judge(core: Core, folder: BundleFolder) -> Manifest:
 
 
 def _last(core: Core, channel: str) -> Last | None:
+    """Return the channel's last bundle by the log, to which the catalog may only add: it can be set back."""
     row = core.catalog.last_bundle(channel, ROLE)
-    return None if row is None else Last(row.seq, row.digest, row.published)
+    last = None if row is None else Last(row.seq, row.digest, row.published)
+    for data in core.log.entries():
+        if IMPORTED.encode("ascii") not in data:
+            continue
+        entry = parse_entry(data)
+        said: Mapping[str, Any] = entry.context  # written by `_record`
+        if entry.kind != IMPORTED or said["channel"] != channel:
+            continue
+        if last is None or said["bundle_seq"] > last.seq:
+            last = Last(said["bundle_seq"], said["manifest_sha256"])
+    return last
 
 
 def _entity(manifest: Manifest) -> Entity:
@@ -186,8 +199,6 @@ def _record(core: Core, run: Run, manifest: Manifest, rows: Sequence[Object]) ->
         "job": run.job,
     }
     run.keep(
-        core.gate.outcome(
-            "bundle-imported", f"Person:{run.owner}", "import", f"Bundle:{manifest.bundle_id}", context
-        )
+        core.gate.outcome(IMPORTED, f"Person:{run.owner}", "import", f"Bundle:{manifest.bundle_id}", context)
     )
     core.catalog.set_last_bundle(manifest.channel, ROLE, manifest.seq, manifest.digest)

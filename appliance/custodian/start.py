@@ -22,7 +22,7 @@ import structlog
 from appliance.catalog import Catalog
 from appliance.custodian.approvals import USED
 from appliance.custodian.core import Core
-from appliance.custodian.imports import ROLE
+from appliance.custodian.imports import IMPORTED, ROLE
 from appliance.custodian.outputs import row_of
 from appliance.custody.logkeys import open_log_keys, retire_log_keys
 from appliance.errors import Busy, IntegrityError, UnknownObject
@@ -188,7 +188,7 @@ def _repeat_used(core: Core, entry: bytes, index: int) -> bool:
 
 _REPEATED: Mapping[str, Callable[[Core, bytes, int], bool]] = {
     CREATED: _repeat_created,
-    "bundle-imported": _repeat_imported,
+    IMPORTED: _repeat_imported,
     USED: _repeat_used,
 }
 

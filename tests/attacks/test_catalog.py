@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from appliance.custodian import imports
 from appliance.errors import IntegrityError, UnknownObject
 from appliance.gate import NamedObject
 
@@ -138,3 +139,20 @@ def test_a_damaged_catalog_file_refuses_to_start(sim, weights):
     with sim.undone():
         sim.home.catalog.write_bytes(b"not a database" * 1000)
         sim.refuses_to_start(IntegrityError, "catalog .* cannot be used: expected a sound database")
+
+
+@pytest.mark.parametrize(
+    "edit", ["UPDATE replay SET seq = 1, digest = hex(zeroblob(32))", "DELETE FROM replay"]
+)
+def test_a_channel_set_back_in_the_catalog_is_where_the_log_says(sim, edit):
+    """A vandal with the catalog must not make an old bundle new again."""
+    for number, channel in ((6, "lab"), (7, "lab"), (9, "other")):
+        said = {"channel": channel, "bundle_seq": number, "manifest_sha256": f"{number}" * 64}
+        sim.core.gate.outcome("bundle-imported", "Person:operator", "import", "Bundle:x", said)
+        sim.core.catalog.set_last_bundle(channel, imports.ROLE, number, f"{number}" * 64)
+    sim.edit_catalog(edit)
+    for _ in range(2):
+        last = imports._last(sim.core, "lab")
+        assert (last.seq, last.digest) == (7, "7" * 64)
+        sim.restart()
+    assert imports._last(sim.core, "none") is None
