@@ -60,7 +60,13 @@ class BundleFolder:
             ) from error
         except OSError as error:
             raise no_room(error, name) from error
-        return cls(os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=parent_fd))
+        fd = os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=parent_fd)
+        # As root: whoever owns the parent could have put a folder of theirs in its place meanwhile, with hard
+        # links in it that are not theirs.
+        if os.fstat(fd).st_uid != os.geteuid():
+            os.close(fd)
+            raise ContentRefused(f"expected the folder {name} just made, found another's in its place")
+        return cls(fd)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +69,18 @@ def test_full_medium_says_so():
         assert isinstance(no_room(OSError(code, "x"), "p0000.age"), SpaceExhausted)
     other = OSError(errno.EIO, "x")
     assert no_room(other, "p0000.age") is other
+
+
+def test_a_folder_put_in_the_place_of_the_one_just_made_is_refused(folder, tmp_path, monkeypatch):
+    """As root, what its owner linked into it would be handed over with the export."""
+    real = os.mkdir
+
+    def swapped(name, mode, *, dir_fd):
+        real(name, mode, dir_fd=dir_fd)
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+    monkeypatch.setattr(os, "mkdir", swapped)
+    held = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(ContentRefused, match=r"the folder sub\.bundle just made, found another's"):
+        BundleFolder.create(folder.fd, "sub.bundle")
+    assert len(list(Path("/proc/self/fd").iterdir())) == held
