@@ -102,8 +102,18 @@ class Vault:
         return self._read_header(object_id, staged=True)
 
     def open_staged(self, object_id: str) -> int:
-        """Return a read descriptor on an unpublished payload: for the worker that verifies it."""
-        return self._open(object_id, _PAYLOAD, staged=True)
+        """Return a read descriptor on an unpublished payload: for the worker that verifies it.
+
+        Raises Busy while somebody still has it open for writing: what is verified now could be changed before
+        it is published.
+        """
+        fd = self._open(object_id, _PAYLOAD, staged=True)
+        try:
+            _refuse_writers(fd, object_id)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     # ---- writing ---------------------------------------------------------------------------------
 
@@ -188,7 +198,6 @@ class Vault:
         """Make a staged payload read-only and durable; returns its size. `stage` synced the header."""
         fd = self.open_staged(object_id)
         try:
-            _refuse_writers(fd, object_id)
             os.fchmod(fd, 0o400)
             os.fsync(fd)
             return os.fstat(fd).st_size

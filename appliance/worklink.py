@@ -19,14 +19,23 @@ travels as the read end of a pipe that holds exactly its bytes, so that it is ne
                                                          Finished / Failed
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from appliance.errors import ProtocolError
 from appliance.messages import kinds
 from appliance.strictjson import JSON
 
 TASKS = ("train", "sample", "ingest", "import", "export", "verify", "verify-export")
 PAYLOAD_KEY_BYTES = 32
+_HEX_256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _hex_256(text: str) -> None:
+    """Refuse a digest that is none: it goes into the log, where free text would be in clear for ever."""
+    if not _HEX_256.fullmatch(text):
+        raise ProtocolError(f"expected 64 hex digits from a worker, found {len(text)} other characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,10 @@ class PartCopied:
     size_bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        """Raise ProtocolError for a digest that is none."""
+        _hex_256(self.sha256)
+
 
 @dataclass(frozen=True, slots=True)
 class MemberHashed:
@@ -154,6 +167,10 @@ class MemberHashed:
     media_type: str
     size_bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        """Raise ProtocolError for a digest that is none."""
+        _hex_256(self.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +212,12 @@ class Verified:
     size_bytes: int
     payload_sha256: str
     plaintext_sha256: str
+
+    def __post_init__(self) -> None:
+        """Raise ProtocolError for a digest that is none."""
+        _hex_256(self.role)
+        _hex_256(self.payload_sha256)
+        _hex_256(self.plaintext_sha256)
 
 
 @dataclass(frozen=True, slots=True)

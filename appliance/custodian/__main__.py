@@ -25,7 +25,7 @@ from appliance.custodian.core import Core
 from appliance.custodian.start import open_appliance
 from appliance.custodian.trains import Trains
 from appliance.custodian.verbs import Verbs
-from appliance.custodian.workers import kill_all
+from appliance.custodian.workers import kill_all, kill_job
 from appliance.errors import ApplianceError
 from appliance.home import Home
 from appliance.provenance import verify_provenance
@@ -77,6 +77,7 @@ class Daemon:
         ticks.cancel()
         fronts.cancel()
         await self._trains.end_all("shutdown")
+        kill_all()  # an exec would leave them alive, with the keys of their jobs
         if self._front is not None:
             self._front.kill()
         self._core.wipe()
@@ -134,6 +135,7 @@ class Daemon:
                 kill_all()  # samples, imports and exports hold keys too
             for job in self._core.live.overdue_jobs():
                 await self._trains.end(job, "lease-ended")
+                kill_job(job)  # samples, imports and exports have leases too
 
 
 def worker_environment() -> Mapping[str, str]:

@@ -85,13 +85,13 @@ class Clients:
         while True:
             try:
                 message, descriptors = await self._channel.receive_async(FROM_FRONT)
+                if isinstance(message, ClientOpened):
+                    self._open(message, descriptors)
             except (EOFError, OSError, ProtocolError) as broken:
                 self._log.error("front-ended", reason=type(broken).__name__)
                 self._gone()
                 return
-            if isinstance(message, ClientOpened):
-                self._open(message, descriptors)
-            elif isinstance(message, ClientClosed):
+            if isinstance(message, ClientClosed):
                 self._close(message.conn)
             elif isinstance(message, Call):
                 self._call(message, descriptors)

@@ -46,7 +46,17 @@ class Staged:
 class Outputs:
     """The outputs of one job."""
 
-    def __init__(self, core: Core, job: str, allowed: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        core: Core,
+        job: str,
+        allowed: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        name: str | None = None,
+    ) -> None:
+        """Begin without outputs; where the job gives every output one `name`, a worker chooses none."""
+        self._name = name
         self._core = core
         self._job = job
         self._allowed = frozenset(allowed) & KINDS
@@ -59,6 +69,8 @@ class Outputs:
         if want.object_kind not in self._allowed or self._tokens >= MAX_OUTPUTS:
             raise ProtocolError(f"the task may not make {want.object_kind[:20]!r} objects here")
         name = checked_name(want.name)
+        if name != (self._name or name):  # names are logged in clear: here they could carry what was read out
+            raise ProtocolError("a worker chose the name of an output whose name was given to it")
         output = self._core.custody.mint()
         self._core.gate.outcome(
             "output-opened",
@@ -83,6 +95,8 @@ class Outputs:
 
         `secret` figures about them are committed to in their entries.
         """
+        if len(set(tokens)) != len(tokens):
+            raise ProtocolError("a worker named one output twice")
         staged = [self._of(token) for token in tokens]
         found = await self._verify(staged)
         rows = [self._publish(item, found[item.id], parents, secret or {}) for item in staged]

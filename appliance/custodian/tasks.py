@@ -44,7 +44,7 @@ async def seal_config(
     except BaseException:
         close_fds([descriptor])
         raise
-    outputs = Outputs(core, job, ("config",), environment)
+    outputs = Outputs(core, job, ("config",), environment, name=name)
     try:
         worker.send(GiveFile(f"{name}.toml", size_bytes), (descriptor,))
         worker.proceed()

@@ -133,7 +133,7 @@ class Trains:
     async def _carry_out(self, training: Training) -> None:
         """Run one job to its end, whatever the end is; nothing staged or alive is left behind."""
         core, row = self._core, training.row
-        outputs = Outputs(core, row.id, MADE_BY_TRAINING, self._environment)
+        outputs = Outputs(core, row.id, MADE_BY_TRAINING, self._environment, name=row.name)
         state, reason = "failed", "internal"
         try:
             core.catalog.set_job(row.id, state="running")
@@ -179,7 +179,7 @@ class Trains:
         try:
             if text and not self._core.sealed:
                 outputs.seal_report(text)
-        except _EXPECTED as lost:
+        except (*_EXPECTED, OSError) as lost:  # out of descriptors, say: the job must be settled all the same
             self._say.warning("report-lost", job=job, reason=getattr(lost, "code", "internal"))
 
     async def _work(self, training: Training, outputs: Outputs) -> Finished:
@@ -237,6 +237,8 @@ class Trains:
         """Grant the corpus that the config names; the worker learns only a refusal's code."""
         if want.object_kind != "corpus":
             raise ProtocolError(f"a training worker asked for a {want.object_kind[:20]!r}")
+        if any(used.kind == "corpus" for used in run.used):
+            raise ProtocolError("a training worker asked for a second corpus: a config names one")
         try:
             corpus = run.find("corpus", checked_name(want.name))
             run.name(corpus, by=run.used[0])

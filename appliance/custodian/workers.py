@@ -21,6 +21,7 @@ from appliance.strictjson import JSON
 from appliance.worklink import TO_CUSTODIAN, Begin, Failed, GiveInput, GiveOutput, Jailed, Proceed
 
 START_TIMEOUT_S = 60.0
+SEND_TIMEOUT_S = 5.0  # for a worker to take a message: the custodian does nothing else meanwhile
 NONCE_BYTES = 16
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _M = TypeVar("_M")
@@ -40,11 +41,19 @@ def kill_all() -> None:
         worker.kill()
 
 
+def kill_job(job: str) -> None:
+    """End every worker of one job now: its lease is over."""
+    for worker in tuple(_alive):
+        if worker.job == job:
+            worker.kill()
+
+
 class Worker:
     """A jailed process with one task."""
 
-    def __init__(self, child: Child) -> None:
+    def __init__(self, child: Child, job: str = "") -> None:
         self.child = child
+        self.job = job
         self.jail: Jailed | None = None
 
     @classmethod
@@ -57,7 +66,7 @@ class Worker:
         environment: Mapping[str, str] | None = None,
     ) -> Worker:
         """Start a worker and wait until its jail is proved; raises JailError or JobFailed."""
-        worker = cls(Child("appliance.worker", environment=environment))
+        worker = cls(Child("appliance.worker", environment=environment), job)
         _alive.add(worker)
         try:
             worker.send(Begin(task, job, profile, dict(numbers or {})))
@@ -76,9 +85,15 @@ class Worker:
         return worker
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
-        """Send a message and close its descriptors; raises what a worker that is gone failed with."""
+        """Send a message and close its descriptors; raises what a worker that is gone failed with.
+
+        A worker that takes no messages is ended: waiting for it would hold up everything, sealing included.
+        """
         try:
-            self.child.channel.send(message, descriptors)
+            self.child.channel.send(message, descriptors, SEND_TIMEOUT_S)
+        except TimeoutError as stuck:
+            self.kill()
+            raise JobFailed(f"a worker took no message for {SEND_TIMEOUT_S:.0f} s; it was ended") from stuck
         except (EOFError, OSError) as gone:
             raise self._last_word() from gone
         finally:

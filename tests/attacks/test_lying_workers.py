@@ -1,0 +1,132 @@
+"""A worker that was taken over says what it likes: nothing of it stands in clear, holds up or outlives it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from appliance.custodian import workers
+from appliance.custodian.clients import Clients
+from appliance.custodian.jobs import Run
+from appliance.custodian.outputs import Outputs
+from appliance.custodian.trains import Trains
+from appliance.custodian.workers import Worker
+from appliance.errors import Busy, JobFailed, ProtocolError
+from appliance.frontlink import ClientOpened
+from appliance.messages import Channel, decode, encode
+from appliance.worklink import TO_CUSTODIAN, GiveOutput, Verified, WantInput, WantOutput
+
+DIGEST = "0" * 64
+
+
+class Deaf:
+    """A child that takes no messages."""
+
+    def __init__(self):
+        self.channel, self.theirs = Channel.pair()
+        self.killed = False
+
+    def kill(self):
+        self.killed = True
+
+
+@pytest.fixture
+def deaf():
+    child = Deaf()
+    yield child
+    child.channel.close()
+    child.theirs.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        '{"kind":"Verified","role":"%s","size_bytes":1,"payload_sha256":"%s","plaintext_sha256":"%s"}',
+        '{"kind":"MemberHashed","name":"x","media_type":"%s","size_bytes":1,"sha256":"%s%s"}',
+        '{"kind":"PartCopied","index":0,"size_bytes":1,"sha256":"%s%s%s"}',
+    ],
+)
+@pytest.mark.parametrize("text", ["x", "the weights", "A" * 64, "0" * 65])
+def test_free_text_in_place_of_a_digest_is_no_message(message, text):
+    """It would stand in the log in clear, and no later start could read the entry."""
+    with pytest.raises(ProtocolError, match="expected 64 hex digits from a worker"):
+        decode((message % (DIGEST, text, "")).encode(), TO_CUSTODIAN)
+
+
+def test_a_true_digest_still_is_one():
+    said = Verified(DIGEST, 1, DIGEST, DIGEST)
+    assert decode(encode(said), TO_CUSTODIAN) == said
+
+
+def ask_without_end(worker):
+    """What a captured worker makes the custodian do: it asks, and never looks at an answer."""
+    while True:
+        worker.send(GiveOutput(1), (os.dup(2), os.dup(2)))
+
+
+def test_a_worker_that_takes_no_messages_is_ended(deaf, monkeypatch):
+    monkeypatch.setattr(workers, "SEND_TIMEOUT_S", 0.2)
+    began = time.monotonic()
+    with pytest.raises(JobFailed, match="a worker took no message for"):
+        ask_without_end(Worker(deaf))
+    assert deaf.killed
+    assert time.monotonic() - began < 20
+
+
+def test_the_end_of_a_lease_ends_every_worker_of_its_job(deaf, monkeypatch):
+    monkeypatch.setattr(workers, "_alive", {Worker(deaf, "sample-1")})
+    workers.kill_job("sample-2")
+    assert not deaf.killed
+    workers.kill_job("sample-1")
+    assert deaf.killed
+
+
+def test_a_worker_chooses_no_name_where_one_was_given(sim, deaf):
+    outputs = Outputs(sim.core, "train-1", ["weights"], {}, name="tiny")
+    with sim.refused(ProtocolError, "chose the name of an output"):
+        outputs.open(Worker(deaf), WantOutput("weights", "what-stands-in-the-corpus"))
+    outputs.open(Worker(deaf), WantOutput("weights", "tiny"))
+    outputs.discard()
+
+
+def test_an_output_named_twice_is_refused(sim):
+    outputs = Outputs(sim.core, "import-1", ["corpus"], {})
+    with pytest.raises(ProtocolError, match="named one output twice"):
+        outputs.publish([1, 1], ()).send(None)
+
+
+def test_what_its_maker_can_still_write_is_not_verified(sim):
+    """Otherwise it could be changed after its second reader: plaintext would be published in its place."""
+    made = sim.core.custody.mint()
+    held = sim.core.vault.stage(made.object_id, made.header, made.nonce)
+    with pytest.raises(Busy, match="found a writer"):
+        sim.core.vault.open_staged(made.object_id)
+    os.close(held)
+    os.close(sim.core.vault.open_staged(made.object_id))
+    sim.core.vault.discard(made.object_id)
+
+
+def test_a_training_worker_gets_one_corpus(sim, deaf):
+    """Which one is its own word, since the custodian parses no config; a second would be one too many."""
+    config, corpus = sim.add("config", "tiny", b"[model]"), sim.add("corpus", "letters", b"text")
+    sim.add("corpus", "diaries", b"not for this job")
+    run = Run(sim.core, "train-1", "operator", "train", [config.id])
+    run.used += [config, corpus]
+    with sim.refused(ProtocolError, "asked for a second corpus"):
+        Trains(sim.core, {})._give_named(run, Worker(deaf), WantInput("corpus", "diaries"))
+
+
+def test_a_front_that_ends_while_it_is_answered_has_ended():
+    """Otherwise nobody would start it again."""
+    ours, theirs = Channel.pair()
+    gone = []
+    theirs.send(
+        encode(ClientOpened(1))
+    )  # without its socket: it is told to disconnect, and is no longer there
+    theirs.close()
+    asyncio.run(asyncio.wait_for(Clients(ours, {}, lambda: gone.append(True)).serve(), 10))
+    ours.close()
+    assert gone == [True]
