@@ -26,7 +26,7 @@ T = TypeVar("T")
 LIMIT_S = 0.8
 
 
-class Abandoned(Exception):
+class _Abandoned(Exception):
     """The job's caller has gone; nothing may be begun any more."""
 
 
@@ -65,10 +65,10 @@ class Disk:
         return result  # type: ignore[return-value]  # what `job` returned
 
     def step(self) -> None:
-        """Say that an operation begins; raises Abandoned where nobody waits for it any more."""
+        """Say that an operation begins; raises _Abandoned where nobody waits for it any more."""
         with self._lock:
             if self._abandoned:
-                raise Abandoned
+                raise _Abandoned
             self._began = time.monotonic()
 
     def close(self, release: Callable[[], object]) -> None:

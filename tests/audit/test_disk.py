@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from audit.disk import Abandoned, Disk
+from audit.disk import _Abandoned, Disk
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_an_abandoned_job_begins_no_further_operation(disk, hangs):
                 disk.step()
                 begun.append(number)
                 hangs.wait()
-        except Abandoned:
+        except _Abandoned:
             ended.set()
             raise
 
@@ -86,7 +86,7 @@ def test_work_that_fails_meanwhile_leaves_the_job_behind(disk, hangs):
 
     def job():
         hangs.wait()
-        with pytest.raises(Abandoned):
+        with pytest.raises(_Abandoned):
             disk.step()
         ended.set()
 
