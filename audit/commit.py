@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from audit.disk import Abandoned, Disk
+from audit.disk import Disk, _Abandoned
 from audit.errors import Invalid
 from audit.group import Committed
 from audit.merkle import newest_proofs
@@ -70,7 +70,7 @@ class Commit:
         self._wal.append_group(self._first, self._entries)
         growth = self._growths.get()
         if growth is None:
-            raise Abandoned
+            raise _Abandoned
         note = self._sign(growth.store.tree.size, growth.root)
         self.reached = (growth.store, note)
         self._wal.append_head(note)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from audit.disk import _Abandoned, Disk
+from audit.disk import Disk, _Abandoned
 
 
 @pytest.fixture
