@@ -15,8 +15,9 @@ order: the reference monitor of Anderson (1972), with the audit record moved bef
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from appliance.allowance import Allowance
 from appliance.catalog import Catalog, Object
 from appliance.errors import (
     ApplianceError,
@@ -48,6 +49,10 @@ _STATES: Mapping[str, tuple[type[ApplianceError], str]] = {
     "catalog-names-no-entry": (IntegrityError, "catalog.db was changed: restore it from a backup"),
     "catalog-differs-from-log": (IntegrityError, "catalog.db was changed: restore it from a backup"),
     "invariant:not-isolated": (NotIsolated, "`appliance doctor` names what isolates this host"),
+    "forbidden-by:witnessing-is-overdue": (
+        PolicyRefused,
+        "have the log witnessed, `appliance audit challenge`, or free one job, `appliance audit break-glass`",
+    ),
     "invariant:sealed": (SealedError, "open the vault with `appliance unseal`"),
 }
 
@@ -87,6 +92,10 @@ class World:
     profile: str
     isolated: bool
     sealed: bool
+    witnesses: int
+    unwitnessed_entries: int
+    unwitnessed_age_s: int
+    witnessed_once: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +119,7 @@ class Gate:
         *,
         world: Callable[[], World],
         monotonic: Callable[[], float],
+        allowance: Allowance | None = None,
     ) -> None:
         self._log = log
         self._engine = engine
@@ -117,6 +127,7 @@ class Gate:
         self._live = live
         self._world = world
         self._monotonic = monotonic
+        self._allowance = allowance or Allowance()
 
     def request(
         self,
@@ -140,9 +151,8 @@ class Gate:
         facts: dict[str, JSON] = {
             **(context or {}),
             **({"job": job} if job else {}),
-            "profile": world.profile,
-            "isolated": world.isolated,
-            "sealed": world.sealed,
+            **asdict(world),
+            "break_glass": self._allowance.lifts(action, job),
         }
         known, entity, problem = self._resolve(resource)
         if problem:
@@ -152,6 +162,7 @@ class Gate:
         committed = self._record(Request(principal, action, entity, facts), facts, decision, named)
         if not decision.allow:
             raise _refusal(principal, action, entity, decision, committed.index)
+        self._allowance.spend(action, job)
         grant = Grant(
             index=committed.index,
             receipt=committed.receipt,

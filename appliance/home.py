@@ -73,6 +73,11 @@ class Home:
         return self.root / "quarantine"
 
     @property
+    def witness(self) -> Path:
+        """Tree heads that were shown to witnesses."""
+        return self.root / "witness"
+
+    @property
     def jobs(self) -> Path:
         """Receipts kept with each job."""
         return self.root / "jobs"
@@ -96,6 +101,8 @@ class Facts:
     policy_set: str
     officers_sha256: str
     trust: tuple[str, ...]
+    witnesses: tuple[str, ...]
+    witness_quorum: int
     people: Mapping[str, str]
     roles: Mapping[str, tuple[str, ...]]
 
@@ -162,10 +169,14 @@ def parse_facts(raw: bytes, where: str) -> Facts:
         if set(value) != {field.name for field in fields(Facts)}:
             raise ValueError("unexpected fields")
         value["trust"] = tuple(value["trust"])
+        value["witnesses"] = tuple(value["witnesses"])
         value["roles"] = {name: tuple(roles) for name, roles in value["roles"].items()}
         facts = Facts(**value)
         if type(facts.format) is not int or facts.format != FORMAT or facts.profile not in PROFILES:
             raise ValueError("another format or profile")
+        least, most = min(1, len(facts.witnesses)), len(facts.witnesses)
+        if type(facts.witness_quorum) is not int or not least <= facts.witness_quorum <= most:
+            raise ValueError("a quorum that its witnesses cannot reach")
         if facts.canonical() != raw.removesuffix(b"\n"):
             raise ValueError("not canonical")
     except (ValueError, TypeError, AttributeError, RecursionError) as broken:

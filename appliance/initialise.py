@@ -28,7 +28,7 @@ from appliance.home import FORMAT, PROFILES, Facts, Home, write_facts
 from appliance.vault import Vault
 from audit.entry import JSON, Record
 from audit.log import Log
-from audit.note import VerifierKey
+from audit.note import COSIGNATURE_V1, VerifierKey
 from policy.allowed_signers import parse_allowed_signers
 from policy.engine import Engine, shipped
 
@@ -61,13 +61,16 @@ def initialise(
     people: Mapping[int, str],
     hybrid: bool = False,
     post_quantum_log: bool = False,
+    witnesses: Sequence[str] = (),
+    witness_quorum: int | None = None,
     origin: str | None = None,
 ) -> Initialised:
     """Make an appliance in `root`, which must not exist or be empty.
 
     `secret` is the passphrase for `passphrase:` custody, overwritten here; `trust` are the vkeys of bundle
     signers, `officers` an OpenSSH allowed-signers text, `people` maps uids to names (this uid is `operator`
-    where nobody is named). Raises AlreadyExists, UsageError, or what the parsers of its inputs raise.
+    where nobody is named), `witnesses` are vkeys of whom `witness_quorum` (all) must cosign a tree head.
+    Raises AlreadyExists, UsageError, or what the parsers of its inputs raise.
     """
     if profile not in PROFILES:
         raise UsageError(f"expected a profile of {' or '.join(PROFILES)}, found {profile!r}")
@@ -77,13 +80,16 @@ def initialise(
         VerifierKey.parse(vkey)
     signers = parse_allowed_signers(officers) if officers else ()
     enrolled = dict(people) or {os.getuid(): OPERATOR}
+    log_name = origin or f"appliance.invalid/{secrets.token_hex(4)}"
+    quorum = len(witnesses) if witness_quorum is None else witness_quorum
+    _check_witnesses(witnesses, quorum, log_name)
     root.parent.mkdir(parents=True, exist_ok=True)
     scratch = Home(root.with_name(f".{root.name}.{secrets.token_hex(4)}"))
     scratch.root.mkdir(mode=0o750)
     try:
         made = _build(
             scratch,
-            origin or f"appliance.invalid/{secrets.token_hex(4)}",
+            log_name,
             profile=profile,
             custody=custody_uri,
             secret=secret,
@@ -93,6 +99,8 @@ def initialise(
             roles=_roles(enrolled.values(), [signer.person for signer in signers]),
             hybrid=hybrid,
             post_quantum_log=post_quantum_log,
+            witnesses=witnesses,
+            witness_quorum=quorum,
         )
         tighten(scratch.root)
         if root.exists():
@@ -108,6 +116,21 @@ def tighten(root: Path) -> None:
     """Take from everybody else what a generous umask gave them: nobody may write, strangers may not read."""
     for path in root.rglob("*"):
         path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IRWXO))
+
+
+def _check_witnesses(texts: Sequence[str], quorum: int, origin: str) -> None:
+    """Refuse witnesses that could not be told apart, or of whom too many or none are demanded."""
+    keys = [VerifierKey.parse(text) for text in texts]
+    for key in keys:
+        if key.key_type != COSIGNATURE_V1 or key.name == origin:
+            raise UsageError(
+                f"witness {key.name}: expected a witness's public key (type 0x04) under a name of its own, "
+                f"found type 0x{key.key_type:02x}; `python -m audit witness --init NAME` makes one"
+            )
+    if len({key.name for key in keys}) != len(keys) or len({key.public_key for key in keys}) != len(keys):
+        raise UsageError("witnesses: expected each name and each key once, found one twice")
+    if not min(1, len(keys)) <= quorum <= len(keys):
+        raise UsageError(f"witnesses: expected a quorum of 1 to {len(keys)}, found {quorum}")
 
 
 def _roles(people: Iterable[str], officers: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -130,6 +153,8 @@ def _build(
     roles: Mapping[str, tuple[str, ...]],
     hybrid: bool,
     post_quantum_log: bool,
+    witnesses: Sequence[str],
+    witness_quorum: int,
 ) -> Initialised:
     for folder in (home.keys, home.run, home.quarantine, home.jobs):
         folder.mkdir(mode=0o750 if folder == home.run else 0o700)
@@ -153,6 +178,8 @@ def _build(
         policy_set=policy_set,
         officers_sha256=hashlib.sha256(officers.encode("utf-8")).hexdigest(),
         trust=tuple(trust),
+        witnesses=tuple(text.removesuffix("\n") for text in witnesses),
+        witness_quorum=witness_quorum,
         people={str(uid): name for uid, name in sorted(enrolled.items())},
         roles=roles,
     )
@@ -210,6 +237,8 @@ def genesis_record(facts: Facts, officers: str) -> Record:
         "policy_set": facts.policy_set,
         "officers": officers,
         "trust": list(facts.trust),
+        "witnesses": list(facts.witnesses),
+        "witness_quorum": facts.witness_quorum,
         "people": dict(facts.people),
     }
     return Record(GENESIS, "Custodian:custodian", "init", f"Appliance:{facts.origin}", context)

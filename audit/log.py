@@ -218,25 +218,26 @@ class Log:
         Raises Invalid for a damaged tile, an entry beyond the head, or a head of another history.
         """
         with self._mutex:
-            tree, keys = self._store.tree, self.epochs.chain.keys
-            if under is None:
-                head = TreeHead(keys.name, tree.size, tree.root())
-                return make_receipt(self._store, index, head, self._note)
-            return make_receipt(self._store, index, verify_own_head(under, keys, self._store), under)
+            if under is not None:
+                return make_receipt(self._store, index, self.verify_head(under), under)
+            head = TreeHead(self.epochs.chain.keys.name, self.size, self._store.tree.root())
+            return make_receipt(self._store, index, head, self._note)
 
-    def consistency(self, old: int) -> tuple[list[bytes], bytes]:
-        """Prove that the first `old` entries begin the tree of the newest head; returns its note as well."""
+    def consistency(self, old: int, new: int) -> list[bytes]:
+        """Prove that the first `old` entries begin the tree of the first `new`; raises Invalid."""
         with self._mutex:
-            return consistency_proof(old, self.size, self._store.subtree), self._note
+            return consistency_proof(old, min(new, self.size), self._store.subtree)
+
+    def verify_head(self, note: bytes) -> TreeHead:
+        """Return the head of a note that this log signed over its history; raises as `verify_own_head`."""
+        with self._mutex:
+            return verify_own_head(note, self.epochs.chain.keys, self._store)
 
     def keep_witnessed(self, note: bytes) -> None:
-        """Make a head of this log, with its cosignatures, durable as the file `witnessed`.
-
-        Raises Malformed, BadSignature, Invalid for a head that is none of this log's, LogUnavailable.
-        """
+        """Make a head and its cosignatures durable; raises as `verify_head` does, and LogUnavailable."""
         with self._mutex:
             self._demand_alive()
-            verify_own_head(note, self.epochs.chain.keys, self._store)
+            self.verify_head(note)
             with self._fatal():
                 self._disk.run(lambda: write_witnessed(self._folder, note))
             self.witnessed = note

@@ -74,7 +74,15 @@ def gate_alone(folder: Path) -> Callable[[], object]:
         Engine(*shipped()),
         Catalog(folder / "gate.db"),
         LiveGrants(time.monotonic),
-        world=lambda: World("development", isolated=False, sealed=True),
+        world=lambda: World(
+            "development",
+            isolated=False,
+            sealed=True,
+            witnesses=1,
+            unwitnessed_entries=100,
+            unwitnessed_age_s=60,
+            witnessed_once=True,
+        ),
         monotonic=time.monotonic,
     )
     person = Entity("Person", "operator", {"uid": os.getuid(), "roles": ("operator",)})

@@ -5,8 +5,8 @@ replaced, mistyped or judged by a faulty engine still let nothing out that is fo
 allow only where the rules permit and this list is empty:
 
 1. every request states profile, sealed and isolated, of the right type, and the profile is one of two;
-2. while sealed, or in the isolated profile on a host that is not isolated: only looking, opening, closing and
-   stopping;
+2. while sealed, or in the isolated profile on a host that is not isolated: only looking, opening, closing,
+   stopping and witnessing;
 3. an export is signed for the outside and approved by two officers, two people other than the requester;
 4. a job gets a key only for what the decision that started it named;
 5. what nobody has verified yet is for verifying only (or is about to be created).
@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping
 from policy.model import Request
 
 PROFILES = frozenset({"development", "isolated"})
-ALWAYS_POSSIBLE = frozenset({"status", "unseal", "seal", "stop"})
+ALWAYS_POSSIBLE = frozenset({"status", "unseal", "seal", "stop", "witness"})
 POSSIBLE_WHILE_STAGED = frozenset({"verify", "create"})
 OFFICERS_FOR_EXPORT = 2
 

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from appliance.allowance import Allowance
 from appliance.catalog import Catalog
+from appliance.custodian.witnessing import Witnessing
 from appliance.custody.release import Custody
 from appliance.errors import SealedError
 from appliance.gate import Gate, World
@@ -21,6 +23,7 @@ from appliance.isolation import checks, isolated
 from appliance.vault import Vault
 from audit.errors import AuditError
 from audit.log import Log
+from audit.note import VerifierKey
 from policy.engine import Engine
 from policy.model import Entity
 
@@ -39,8 +42,11 @@ class Core:
     vault: Vault
     live: LiveGrants
     monotonic: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = time.time
     sysroot: Path = Path("/")
     gate: Gate = field(init=False)
+    witnessing: Witnessing = field(init=False)
+    allowance: Allowance = field(default_factory=Allowance)
     jail_lacks: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -49,8 +55,22 @@ class Core:
     _isolated_at: float = float("-inf")
 
     def __post_init__(self) -> None:
+        self.witnessing = Witnessing(
+            self.log,
+            self.home.witness,
+            [VerifierKey.parse(text) for text in self.facts.witnesses],
+            self.facts.witness_quorum,
+            clock=self.clock,
+            monotonic=self.monotonic,
+        )
         self.gate = Gate(
-            self.log, self.engine, self.catalog, self.live, world=self.world, monotonic=self.monotonic
+            self.log,
+            self.engine,
+            self.catalog,
+            self.live,
+            world=self.world,
+            monotonic=self.monotonic,
+            allowance=self.allowance,
         )
 
     @property
@@ -90,6 +110,8 @@ class Core:
             said.append("vault keys lie in a file on this disk (file: custody): for demonstrations only")
         if self.facts.log_custody == "file:":
             said.append("the log key lies in a file on this disk: who copies it can sign another log")
+        if not self.facts.witnesses:
+            said.append("no witness is enrolled: that this log was not set back rests on this host alone")
         if self.jail_lacks:
             said.append(f"this host lacks for workers: {', '.join(self.jail_lacks)}")
         if self.missing:
@@ -115,7 +137,16 @@ class Core:
         if now - self._isolated_at > ISOLATION_MAX_AGE_S:
             self._isolated = isolated(checks(self.sysroot))
             self._isolated_at = now
-        return World(self.facts.profile, self._isolated, self.sealed)
+        seen = self.witnessing
+        return World(
+            self.facts.profile,
+            self._isolated,
+            self.sealed,
+            witnesses=len(seen.witnesses),
+            unwitnessed_entries=seen.entries,
+            unwitnessed_age_s=seen.age_s,
+            witnessed_once=seen.size > 0,
+        )
 
     def person(self, uid: int) -> Entity:
         """Return the principal of a uid; one that nobody enrolled has no role, so the rules refuse it."""

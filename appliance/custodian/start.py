@@ -89,7 +89,9 @@ def open_appliance(
         catalog = Catalog(home.catalog)
         undo.callback(catalog.close)
         live = LiveGrants(monotonic)
-        core = Core(home, facts, log, engine, catalog, vault, live, monotonic=monotonic, sysroot=sysroot)
+        core = Core(
+            home, facts, log, engine, catalog, vault, live, monotonic=monotonic, clock=clock, sysroot=sysroot
+        )
         caught_up = catch_up(core)
         cut_off = end_cut_off_jobs(core)
         known = [row.id for row in catalog.list()]

@@ -488,6 +488,8 @@ def facts_of(profile, custody):
         policy_set="",
         officers_sha256="",
         trust=(),
+        witnesses=(),
+        witness_quorum=0,
         people={},
         roles={},
     )

@@ -92,6 +92,8 @@ def appliance(tmp_path):
         policy_set="",
         officers_sha256="",
         trust=(),
+        witnesses=(),
+        witness_quorum=0,
         people={},
         roles={},
     )

@@ -27,6 +27,8 @@ FACTS = Facts(
     policy_set="0" * 64,
     officers_sha256="e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     trust=("a+0+b",),
+    witnesses=(),
+    witness_quorum=0,
     people={"0": "operator"},
     roles={"operator": ("operator",)},
 )
@@ -110,5 +112,5 @@ def test_officers_are_read_only_as_the_facts_name_them(tmp_path):
 def test_every_place_of_a_home_lies_below_it(tmp_path):
     home = Home(tmp_path)
     places = [getattr(home, name) for name in dir(Home) if isinstance(getattr(Home, name), property)]
-    assert len(places) == len(set(places)) == 10
+    assert len(places) == len(set(places)) == 11
     assert all(place.parent == tmp_path for place in places)

@@ -9,7 +9,16 @@ import pytest
 from policy.engine import Engine, shipped
 from policy.model import Decision, Entity, Request
 
-DEVELOPMENT = {"profile": "development", "sealed": False, "isolated": False}
+DEVELOPMENT = {
+    "profile": "development",
+    "sealed": False,
+    "isolated": False,
+    "witnesses": 0,
+    "unwitnessed_entries": 12,
+    "unwitnessed_age_s": 0,
+    "witnessed_once": False,
+    "break_glass": False,
+}
 
 
 @pytest.fixture(scope="session")

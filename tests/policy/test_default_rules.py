@@ -24,6 +24,7 @@ PURPOSES = ("train", "sample", "evaluate", "export", "import")
 ACTIONS = (
     *("read", "train", "sample", "evaluate", "import", "export", "create", "use", "open", "verify", "rotate"),
     *("shred", "status", "stop", "request", "approve", "seal", "unseal", "configure", "witness"),
+    *("break-glass", "disclose"),
 )
 BUNDLE = Entity("Bundle", "0badcafe", {"kind": "corpus", "direction": "in", "signer": "lab"}, ())
 APPLIANCE = Entity("Appliance", "appliance", {}, ())
@@ -63,8 +64,13 @@ OPERATOR = (
     | each("stop", "appliance", "record")
     | each("request", "appliance", "record", *ANYTHING_READY)
     | {"seal appliance", "unseal appliance", "configure appliance"}
+    | {"witness appliance", "break-glass appliance"}
 )
-OFFICER = each("status", "appliance", "record") | each("approve", "appliance", "record", *ANYTHING_READY)
+OFFICER = (
+    each("status", "appliance", "record")
+    | each("approve", "appliance", "record", *ANYTHING_READY)
+    | {"disclose appliance"}
+)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +80,7 @@ OFFICER = each("status", "appliance", "record") | each("approve", "appliance", "
         (("officer",), OFFICER),
         (("operator", "officer"), OPERATOR | OFFICER),
         (("researcher",), set()),
-        (("auditor",), set()),
+        (("auditor",), {"disclose appliance"}),
         ((), set()),
         (("Operator", "admin", "root"), set()),
     ],
@@ -131,7 +137,7 @@ def test_nobody_reads_what_the_appliance_guards(ask, person, thing, roles, kind)
     ],
     ids=["sealed", "not isolated"],
 )
-def test_sealed_or_not_isolated_leaves_four_actions(ask, person, job, thing, context, rule):
+def test_sealed_or_not_isolated_leaves_five_actions(ask, person, job, thing, context, rule):
     left = set()
     for principal in (person(*ROLES), job("train", "a" * 64), Entity("Custodian", "c", {}, ())):
         for action, (_, resource) in product(ACTIONS, resources(thing)):
@@ -141,7 +147,42 @@ def test_sealed_or_not_isolated_leaves_four_actions(ask, person, job, thing, con
             elif "not-applicable" not in decision.reasons and action not in oracle.ALWAYS_POSSIBLE:
                 assert f"forbidden-by:{rule}" in decision.reasons
                 assert decision.policies
-    assert left == {"status", "stop", "seal", "unseal"}
+    assert left == {"status", "stop", "seal", "unseal", "witness"}
+
+
+OVERDUE = [{"unwitnessed_entries": 10_001}, {"unwitnessed_age_s": 604_801}]
+RELEASING = {"use", "train", "sample", "evaluate", "export"}
+
+
+@pytest.mark.parametrize("overdue", OVERDUE, ids=repr)
+def test_overdue_witnessing_releases_nothing_and_stops_nothing_else(ask, person, job, thing, overdue):
+    refused = set()
+    for principal in (person(*ROLES), job("train", "a" * 64), Entity("Custodian", "c", {}, ())):
+        for action, (_, resource) in product(ACTIONS, resources(thing)):
+            before = ask(principal, action, resource, **MORE.get(action, {}), witnesses=1)
+            after = ask(principal, action, resource, **MORE.get(action, {}), witnesses=1, **overdue)
+            if before.allow and not after.allow:
+                refused.add(action)
+                assert after.reasons == ("forbidden-by:witnessing-is-overdue",)
+    assert refused == RELEASING - {"evaluate"}, "nobody may evaluate yet"
+
+
+@pytest.mark.parametrize("overdue", OVERDUE, ids=repr)
+def test_the_limits_do_not_count_without_witnesses_or_where_glass_was_broken(ask, person, thing, overdue):
+    operator = person("operator")
+    assert not ask(operator, "train", thing(), witnesses=1, **overdue).allow
+    assert ask(operator, "train", thing(), witnesses=0, **overdue).allow
+    assert ask(operator, "train", thing(), witnesses=1, break_glass=True, **overdue).allow
+    within = {name: value - 1 for name, value in overdue.items()}
+    assert ask(operator, "train", thing(), witnesses=3, **within).allow
+
+
+@pytest.mark.parametrize("left_out", ["witnesses", "unwitnessed_entries", "unwitnessed_age_s", "break_glass"])
+def test_a_witness_fact_that_is_left_out_denies(engine, facts, person, thing, left_out):
+    """A forbid that cannot read its fact is skipped by Cedar, so the schema demands each of them."""
+    told = {name: value for name, value in facts.items() if name != left_out}
+    decision = engine.decide(Request(person("operator"), "train", thing(), told))
+    assert decision.reasons == ("context-refused",)
 
 
 def test_an_isolated_host_of_the_isolated_profile_works(ask, person, thing):
