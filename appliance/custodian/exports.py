@@ -35,7 +35,7 @@ from appliance.custodian.lineages import lineage_files
 from appliance.custodian.tasks import config_of
 from appliance.custodian.workers import Worker, key_pipe
 from appliance.custody.release import Output
-from appliance.errors import IntegrityError, PolicyRefused, ProtocolError, SpaceExhausted
+from appliance.errors import IntegrityError, PolicyRefused, ProtocolError, ReplayRefused, SpaceExhausted
 from appliance.export.signing import SIGNATURE_NAME
 from appliance.gate import Allowed
 from appliance.worklink import Finished, GivePart, MemberHashed, OpenPart, PartDone
@@ -252,6 +252,10 @@ class _Export:
     def _use_request(self) -> None:
         """From here on bytes leave: the request counts as used, in the log and then in the catalog."""
         request = self._approved.request
+        if self._core.catalog.request(request.id).state != "open":  # another export was faster
+            raise ReplayRefused(
+                f"request {request.id[:16]} was used meanwhile: each approval counts for one export"
+            )
         self._core.gate.outcome(
             USED,
             f"Person:{self._run.owner}",

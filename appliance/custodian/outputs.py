@@ -88,6 +88,10 @@ class Outputs:
         """Note that a worker closed an output."""
         self._of(message.token).sealed_bytes = message.size_bytes
 
+    def kind_of(self, token: int) -> str:
+        """Return the kind of an output; raises ProtocolError for one that is not there."""
+        return self._of(token).kind
+
     async def publish(
         self, tokens: Sequence[int], parents: Sequence[Object], secret: Mapping[str, int] | None = None
     ) -> list[Object]:

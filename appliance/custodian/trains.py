@@ -13,7 +13,7 @@ from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
 from appliance.custodian.workers import Worker, checked_name
-from appliance.errors import ApplianceError, Busy, ProtocolError, UnknownObject
+from appliance.errors import ApplianceError, Busy, IntegrityError, ProtocolError, UnknownObject
 from appliance.gate import NamedObject
 from appliance.worklink import (
     Checkpoint,
@@ -25,7 +25,7 @@ from appliance.worklink import (
     WantInput,
     WantOutput,
 )
-from audit.entry import JSON
+from audit.entry import JSON, parse_entry
 from audit.errors import AuditError
 from policy.errors import PolicyError
 from policy.model import Entity
@@ -84,6 +84,7 @@ class Trains:
         """Decide on and continue a job from its last checkpoint; raises UnknownObject or Busy."""
         self._only_one()
         row = self._core.catalog.job(job)
+        self._compare(row)
         config = self._core.catalog.get(row.config)
         named = [config.id]
         if row.checkpoints:
@@ -92,6 +93,29 @@ class Trains:
         run = Run(self._core, job, person.id, "train", named)
         run.keep(allowed.committed)
         return self._launch(Training(run, replace(row, owner=person.id)))
+
+    def _compare(self, row: Job) -> None:
+        """Compare a job's row with the entry that began it, its checkpoint with who made it; IntegrityError.
+
+        The gate compares the objects' own rows, and with them which job made them, when they are used.
+        """
+        began = parse_entry(self._core.log.entry(row.log_index))
+        same = began.decision is not None and began.decision.allow and began.context.get("job") == row.id
+        said = (f"Person:{row.owner}", "train", f"Object:{row.config}")
+        same = same and (began.principal, began.action, began.resource) == said
+        if row.checkpoints:
+            saved = [
+                self._core.catalog.get(each)
+                for each in (row.checkpoints[-1].weights, row.checkpoints[-1].optimizer)
+            ]
+            same = same and [(each.kind, each.job) for each in saved] == [
+                (kind, row.id) for kind in MADE_BY_TRAINING
+            ]
+        if not same:
+            raise IntegrityError(
+                f"job {row.id} is not the one that log entry {row.log_index} began: catalog.db was changed; "
+                "restore it from a backup"
+            )
 
     def stop(self, job: str) -> None:
         """Ask a job to end at its next safe point."""
@@ -268,7 +292,12 @@ class Trains:
         core, run, job = self._core, training.run, training.row.id
         async with in_order:
             secret = {"steps": message.step, "flops": message.flops, "seed": message.seed}
-            weights, optimizer = await outputs.publish([message.weights, message.optimizer], run.used, secret)
+            tokens = (message.weights, message.optimizer)
+            if tuple(outputs.kind_of(token) for token in tokens) != MADE_BY_TRAINING:
+                raise ProtocolError(
+                    "a training worker named other outputs than weights and an optimizer's state"
+                )
+            weights, optimizer = await outputs.publish(tokens, run.used, secret)
             with core.catalog.transaction():
                 core.catalog.add_checkpoint(job, message.step, weights.id, optimizer.id)
                 core.catalog.add_result(job, weights.id)

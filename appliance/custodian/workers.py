@@ -72,6 +72,10 @@ class Worker:
             worker.send(Begin(task, job, profile, dict(numbers or {})))
             async with asyncio.timeout(START_TIMEOUT_S):
                 worker.jail = await worker.expect(Jailed)
+            if not {*worker.jail.took, *worker.jail.missing} <= required("isolated"):
+                raise ProtocolError(
+                    "a worker reported restrictions that no jail has"
+                )  # they are logged in clear
             lacking = set(required(profile)) - set(worker.jail.took)
             if lacking:
                 message = f"the worker's jail lacks {', '.join(sorted(lacking))}: see `appliance doctor`"

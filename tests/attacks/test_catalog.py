@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from appliance.custodian import imports
+from appliance.custodian.trains import Trains
 from appliance.errors import IntegrityError, UnknownObject
 from appliance.gate import NamedObject
+from tests.simulator import OPERATOR
 
+JOB = "train-1"
 DIFFERS = "catalog-differs-from-log"
 
 
@@ -156,3 +161,52 @@ def test_a_channel_set_back_in_the_catalog_is_where_the_log_says(sim, edit):
         assert (last.seq, last.digest) == (7, "7" * 64)
         sim.restart()
     assert imports._last(sim.core, "none") is None
+
+
+@pytest.fixture
+def job(sim):
+    """A job that began as the log says, was saved once, and stopped."""
+    config = sim.add("config", "tiny", b"[model]")
+    began = sim.core.gate.request(sim.operator, "train", config, job=JOB).committed
+    sim.core.catalog.add_job(id=JOB, name="t", owner=OPERATOR, config=config.id, log_index=began.index)
+    saved = [publish_for_job(sim, kind) for kind in ("weights", "optimizer")]
+    sim.core.catalog.add_checkpoint(JOB, 3, *(row.id for row in saved))
+    trains = Trains(sim.core, {})
+    trains._launch = lambda training: training.row.id
+    return trains
+
+
+def publish_for_job(sim, kind):
+    return sim.publish(replace(sim.stage(b"saved", kind, "tiny"), job=JOB), b"saved")
+
+
+def test_a_job_resumes_as_it_was_begun(sim, job):
+    assert job.resume(sim.operator, JOB) == JOB
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "UPDATE jobs SET owner = 'alice'",
+        "UPDATE jobs SET config = (SELECT id FROM objects WHERE name = 'other')",
+        "UPDATE jobs SET log_index = 0",
+        "UPDATE checkpoints SET weights = (SELECT id FROM objects WHERE name = 'secret')",
+        "UPDATE checkpoints SET weights = optimizer, optimizer = weights",
+    ],
+)
+def test_a_job_that_was_edited_is_not_resumed(sim, job, edit):
+    """It would train on from weights, or under a config, that its decision never named."""
+    sim.add("config", "other", b"[model]")
+    sim.add("weights", "secret", b"of another job")
+    assert sim.edit_catalog(edit) == 1
+    with sim.refused(IntegrityError, "is not the one that log entry .* began: catalog.db was changed"):
+        job.resume(sim.operator, JOB)
+
+
+def test_a_checkpoint_that_is_given_away_in_the_catalog_is_not_used(sim, job):
+    stolen = sim.add("weights", "secret", b"of another job")
+    sim.edit_catalog("UPDATE checkpoints SET weights = ?", stolen.id)
+    sim.edit_catalog("UPDATE objects SET job = ? WHERE id = ?", JOB, stolen.id)
+    job.resume(sim.operator, JOB)
+    with sim.refused(IntegrityError, DIFFERS, ["deny use"]):
+        sim.use(sim.core.catalog.get(stolen.id), JOB)

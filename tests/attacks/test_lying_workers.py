@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from types import SimpleNamespace
 
 import pytest
 
 from appliance.custodian import workers
 from appliance.custodian.clients import Clients
+from appliance.custodian.exports import _Export
 from appliance.custodian.jobs import Run
 from appliance.custodian.outputs import Outputs
-from appliance.custodian.trains import Trains
+from appliance.custodian.trains import Training, Trains
 from appliance.custodian.workers import Worker
-from appliance.errors import Busy, JobFailed, ProtocolError
+from appliance.errors import Busy, JobFailed, ProtocolError, ReplayRefused
 from appliance.frontlink import ClientOpened
 from appliance.messages import Channel, decode, encode
-from appliance.worklink import TO_CUSTODIAN, GiveOutput, Verified, WantInput, WantOutput
+from appliance.sandbox import required
+from appliance.worklink import TO_CUSTODIAN, Checkpoint, GiveOutput, Jailed, Verified, WantInput, WantOutput
+from policy.approvals import parse_request
 
 DIGEST = "0" * 64
 
@@ -130,3 +134,53 @@ def test_a_front_that_ends_while_it_is_answered_has_ended():
     asyncio.run(asyncio.wait_for(Clients(ours, {}, lambda: gone.append(True)).serve(), 10))
     ours.close()
     assert gone == [True]
+
+
+def test_a_checkpoint_of_other_outputs_is_refused(sim, deaf):
+    outputs = Outputs(sim.core, "train-1", ["weights", "optimizer"], {})
+    for kind in ("weights", "optimizer"):
+        outputs.open(Worker(deaf), WantOutput(kind, "tiny"))
+    run = Run(sim.core, "train-1", "operator", "train")
+    training = Training(run, SimpleNamespace(id="train-1"))
+    for named in ((2, 1), (1, 1), (1, 3)):
+        with pytest.raises(ProtocolError):
+            asyncio.run(
+                Trains(sim.core, {})._checkpoint(
+                    training, outputs, Checkpoint(3, *named, flops=1, seed=1), asyncio.Lock()
+                )
+            )
+    outputs.discard()
+
+
+def test_a_jail_of_the_workers_own_words_is_refused(monkeypatch):
+    """What it took and lacks is logged in clear and shown: names of restrictions, and no others."""
+    child = Deaf()
+    child.exited = None
+
+    async def ended(self):
+        self.child.channel.close()
+        return 0
+
+    monkeypatch.setattr(workers, "Child", lambda *_, **__: child)
+    monkeypatch.setattr(Worker, "ended", ended)
+    child.theirs.send(encode(Jailed(tuple(required("isolated")), ("words of its own",))))
+    with pytest.raises(ProtocolError, match="restrictions that no jail has"):
+        asyncio.run(Worker.start("train", "train-1", "development"))
+    child.theirs.close()
+
+
+def test_a_request_used_meanwhile_is_not_used_again(sim):
+    """Two exports at once pass the same checks; the log says once that the request was used."""
+    weights = sim.add("weights", "tiny", b"w", [sim.add("config", "tiny", b"[model]")])
+    request = parse_request(sim.request_export(weights, sim.recipient()).encode())
+    one = SimpleNamespace(
+        _core=sim.core,
+        _approved=SimpleNamespace(request=request),
+        _run=SimpleNamespace(owner="operator", job="export-1"),
+        _decided=SimpleNamespace(grant=SimpleNamespace(index=1)),
+    )
+    _Export._use_request(one)
+    size = sim.core.log.size
+    with pytest.raises(ReplayRefused, match="was used meanwhile"):
+        _Export._use_request(one)
+    assert sim.core.log.size == size
