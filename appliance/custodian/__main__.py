@@ -111,7 +111,12 @@ class Daemon:
         """Start the front, and start it again whenever it ends."""
         while True:
             gone = asyncio.Event()
-            self._front = Child("appliance.front", self._core.facts.profile, extra=(listener.fileno(),))
+            try:
+                self._front = Child("appliance.front", self._core.facts.profile, extra=(listener.fileno(),))
+            except OSError as short:  # of descriptors or memory: it will pass, and nobody else starts a front
+                self._say.error("front-not-started", reason=short.strerror)
+                await asyncio.sleep(FRONT_RESTART_S)
+                continue
             clients = Clients(self._front.channel, self._verbs, gone.set)
             await clients.serve()
             clients.drop_all()

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from appliance.messages import Channel
 
@@ -33,25 +34,30 @@ class Child:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Start `python -I -m module …`, its channel as descriptor 3 and `extra` from 4 upward."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        report_read, report_write = os.pipe()
-        null = os.open(os.devnull, os.O_RDWR)
-        wanted = [null, report_write, report_write, theirs.fileno(), *extra]
-        # A descriptor may stand where another is to go: lift them all clear of the target range first.
-        lifted = [_lift(descriptor, len(wanted)) for descriptor in wanted]
-        actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(lifted)]
-        try:
+        with ExitStack() as undo, ExitStack() as theirs:  # short of descriptors, a start must not keep some
+            ours, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            theirs.enter_context(far)
+            undo.enter_context(ours)
+            report_read, report_write = os.pipe()
+            undo.callback(os.close, report_read)
+            theirs.callback(os.close, report_write)
+            null = os.open(os.devnull, os.O_RDWR)
+            theirs.callback(os.close, null)
+            # A descriptor may stand where another is to go: lift them all clear of the target range first.
+            lifted = []
+            wanted = [null, report_write, report_write, far.fileno(), *extra]
+            for descriptor in wanted:
+                lifted.append(_lift(descriptor, len(wanted)))
+                theirs.callback(os.close, lifted[-1])
             self.pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-I", "-m", module, *arguments],
                 dict(environment or {}),
-                file_actions=actions,
+                file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(lifted)],
             )
-        finally:
-            for descriptor in (*lifted, report_write, null):
-                os.close(descriptor)
-            theirs.close()
-        self.pidfd = os.pidfd_open(self.pid)
+            theirs.close()  # room for one more
+            self.pidfd = os.pidfd_open(self.pid)
+            undo.pop_all()
         self.channel = Channel(ours)
         self.report = bytearray()
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()

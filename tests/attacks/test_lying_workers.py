@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from appliance.custodian import workers
+from appliance.custodian.child import Child
 from appliance.custodian.clients import Clients
 from appliance.custodian.exports import _Export
 from appliance.custodian.jobs import Run
@@ -184,3 +188,37 @@ def test_a_request_used_meanwhile_is_not_used_again(sim):
     with pytest.raises(ReplayRefused, match="was used meanwhile"):
         _Export._use_request(one)
     assert sim.core.log.size == size
+
+
+def descriptors_held():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.fixture
+def few_descriptors():
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("spare", range(1, 9))
+def test_a_child_that_finds_no_descriptors_keeps_none(few_descriptors, spare):
+    """Short of descriptors is no state that each attempt may make worse."""
+
+    async def start():
+        before, held = descriptors_held(), []
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.dup(2))
+        for _ in range(spare):
+            os.close(held.pop())
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                Child("appliance.worker")
+        finally:
+            for descriptor in held:
+                os.close(descriptor)
+        assert descriptors_held() == before
+
+    asyncio.run(start())
