@@ -28,6 +28,7 @@ from appliance.bundle.verify import (
     verify_ssh_signature,
 )
 from appliance.catalog import Object
+from appliance.catalog.catalog import utc_now
 from appliance.custodian.core import Core, job_entity
 from appliance.custodian.files import give_bytes
 from appliance.custodian.jobs import Run, new_job_id
@@ -97,12 +98,19 @@ def _judge(core: Core, folder: BundleFolder) -> Manifest:
     """Return the manifest of a bundle that is signed, for us, whole by its file list, and not a replay."""
     trusted = [VerifierKey.parse(text) for text in core.facts.trust]
     envelope = folder.read_file(MANIFEST, MAX_ENVELOPE_BYTES)
-    manifest = verify_manifest(envelope, trusted, quorum=1, target=target_of(core.facts.transfer_recipient))
+    target = target_of(core.facts.transfer_recipient)
+    manifest = verify_manifest(envelope, trusted, quorum=1, target=target, floor=_passed(core))
     check_replay(_last(core, manifest.channel), manifest)
     ssh_signature = folder.read_file(SSH_SIGNATURE, MAX_SSH_SIGNATURE_BYTES)
     verify_ssh_signature(ssh_signature, envelope, manifest, trusted)
     verify_files(folder, manifest)
     return manifest
+
+
+def _passed(core: Core) -> str:
+    """Return the latest moment known to have passed: a clock that was set back makes no old bundle good."""
+    logged = parse_entry(core.log.entry(core.log.size - 1)).time
+    return max(utc_now(), f"{logged[:19]}Z")
 
 
 def _last(core: Core, channel: str) -> Last | None:
