@@ -198,9 +198,9 @@ class Gate:
         )
         return self._log.append([record])[0]
 
-    def receipt_of(self, index: int) -> Committed:
-        """Return an entry with a fresh receipt under the newest tree head."""
-        return Committed(index, self._log.entry(index), self._log.receipt(index))
+    def receipt_of(self, index: int, under: bytes | None = None) -> Committed:
+        """Return an entry with a fresh receipt, under the newest tree head or an older one's note."""
+        return Committed(index, self._log.entry(index), self._log.receipt(index, under))
 
     def _resolve(self, resource: Resource) -> tuple[Object | None, Entity, str]:
         if isinstance(resource, Thing):

@@ -95,7 +95,15 @@ class Standing:
 class Simulator(Tampering):
     """One appliance, initialised, started and unsealed on a host that is isolated."""
 
-    def __init__(self, folder: Path, *, profile: str = "development", hybrid: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        profile: str = "development",
+        hybrid: bool = False,
+        witnesses: Sequence[str] = (),
+        quorum: int | None = None,
+    ) -> None:
         self.folder = folder
         self.home = Home(folder / "home")
         self.clock = Clock()
@@ -113,6 +121,8 @@ class Simulator(Tampering):
             officers=self.signers_file(self.officers),
             people={os.getuid(): OPERATOR},
             hybrid=hybrid,
+            witnesses=witnesses,
+            witness_quorum=quorum,
         )
         self.keys: list[bytearray] = []
         """Every payload key that custody made since the start."""

@@ -68,6 +68,20 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
     help="OpenSSH allowed-signers file of those who approve.",
 )
 @click.option(
+    "--witness",
+    "witnesses",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="VKEYFILE",
+    help="Who cosigns the log's tree heads, with a stick; may be repeated.",
+)
+@click.option(
+    "--witness-quorum",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="How many of them must cosign a head.  [default: all]",
+)
+@click.option(
     "--person", "people", multiple=True, metavar="UID=NAME", help="A user of this host and the person it is."
 )
 @click.option("--origin", help="Name of the log, unique in the world; made up if left out.")
@@ -89,6 +103,8 @@ def init_command(
     post_quantum_log: bool,
     trust: tuple[Path, ...],
     officers: Path | None,
+    witnesses: tuple[Path, ...],
+    witness_quorum: int | None,
     people: tuple[str, ...],
     origin: str | None,
     public: Path | None,
@@ -100,12 +116,13 @@ def init_command(
     enrolled = parse_people(people)
     signers = [read_text(path, "signer").strip() for path in trust]
     allowed = read_text(officers, "officers") if officers is not None else None
+    watching = [read_text(path, "witness").strip() for path in witnesses]
     if custody == "file:":
         click.echo(DEMO_WARNING, err=True)
     if not yes:
         question = (
             f"Make a new appliance in {session.home}, profile {profile}, custody {custody}, "
-            f"{len(signers)} trusted signers, {len(enrolled)} people?"
+            f"{len(signers)} trusted signers, {len(watching)} witnesses, {len(enrolled)} people?"
         )
         click.confirm(question, abort=True, err=True)
     needs_secret = custody.startswith(ASKS_A_PERSON)
@@ -123,6 +140,8 @@ def init_command(
         people=enrolled,
         hybrid=hybrid,
         post_quantum_log=post_quantum_log,
+        witnesses=watching,
+        witness_quorum=witness_quorum,
         origin=origin,
     )
     made = dataclasses.asdict(result)

@@ -21,10 +21,13 @@ def log_command() -> None:
 @log_command.command("receipt", epilog=example("appliance log receipt 12 --out export-decision"))
 @click.argument("index", type=click.IntRange(min=0))
 @click.option("--out", "name", required=True, metavar="NAME", help="Writes NAME.tlog-proof and NAME.entry.")
+@click.option(
+    "--witnessed", is_flag=True, help="Under the newest witnessed tree head, with its cosignatures."
+)
 @pass_session
-def receipt_command(session: Session, *, index: int, name: str) -> None:
+def receipt_command(session: Session, *, index: int, name: str, witnessed: bool) -> None:
     """Write the receipt of entry INDEX, and the entry itself beside it."""
-    reply = session.call("Receipt", {"index": index})
+    reply = session.call("Receipt", {"index": index, "witnessed": witnessed or None})
     entry, proof = decoded(reply["entry"], "entry"), decoded(reply["proof"], "proof")
     write_new(Path(f"{name}.entry"), entry)
     write_new(Path(f"{name}.tlog-proof"), proof)

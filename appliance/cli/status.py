@@ -9,6 +9,7 @@ import click
 
 from appliance import __version__
 from appliance.cli.output import emit_facts, emit_json, printable
+from appliance.cli.progress import duration_text
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
 
 DISTRIBUTION = "training-appliance"
@@ -36,9 +37,19 @@ def status_facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("vault", f"{'sealed' if status['sealed'] else 'unsealed'}, custody {status['custody']}"),
         ("profile", f"{status['profile']}, host {'isolated' if status['isolated'] else 'NOT isolated'}"),
         ("log", f"{status['log_size']} entries, {_log_state(status)}, custody {status['log_custody']}"),
+        ("witnesses", witness_text(status)),
         ("objects", str(status["objects"])),
         ("jobs", ", ".join(running) if running else "none running"),
     ]
+
+
+def witness_text(status: dict[str, Any]) -> str:
+    """Phrase how far the log is witnessed, from a Status or AuditStatus reply."""
+    count = status["witnesses"]
+    if not count:
+        return "none enrolled"
+    age = duration_text(float(status["unwitnessed_age_s"]))
+    return f"{count} enrolled, {status['unwitnessed_entries']} entries unwitnessed for {age}"
 
 
 def _log_state(status: dict[str, Any]) -> str:

@@ -112,6 +112,10 @@ class Core:
             said.append("the log key lies in a file on this disk: who copies it can sign another log")
         if not self.facts.witnesses:
             said.append("no witness is enrolled: that this log was not set back rests on this host alone")
+        elif not self.witnessing.size:
+            said.append("no head of this log was witnessed yet: begin with `appliance audit challenge`")
+        if self.allowance.is_open:
+            said.append("glass is broken: the next job may start however long the log is unwitnessed")
         if self.jail_lacks:
             said.append(f"this host lacks for workers: {', '.join(self.jail_lacks)}")
         if self.missing:

@@ -2,7 +2,10 @@
 
 In this order: limits → signatures → target and replay → free space → each part copied once off the medium
 while it is hashed → decision on the key → decrypt and take apart in a jail → a second reader → publish →
-replay state → log. An error at any step leaves the vault as it was.
+replay state → log. An error before publication leaves the vault as it was.
+
+KNOWN: a crash in the middle of publication leaves the objects published so far, and the bundle can be
+imported again; they then have another version.
 """
 
 from __future__ import annotations

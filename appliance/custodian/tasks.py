@@ -53,6 +53,7 @@ async def seal_config(
         outputs.sealed(sealed)
         return (await outputs.publish([sealed.token], ()))[0]
     finally:
+        core.live.revoke_job(job)
         outputs.discard()
         await worker.end()
 

@@ -16,9 +16,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from appliance import __version__
 from appliance.catalog import Job, Object
 from appliance.custodian import approvals, exports, imports, tasks
+from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
-from appliance.custodian.rotation import rotate_log_key
 from appliance.custodian.trains import Trains
 from appliance.custodian.workers import kill_all
 from appliance.custody.unsealing import open_custody, read_secret
@@ -69,7 +69,7 @@ class Verbs:
             "RecoverIdentity": self.recover_identity,
             "TreeHead": self.tree_head,
             "Receipt": self.receipt,
-            "RotateLogKey": self.rotate_log_key,
+            **Audits(self._core).table(),
         }
 
     async def status(self, caller: Caller) -> Answer:
@@ -87,6 +87,10 @@ class Verbs:
             "log_custody": core.facts.log_custody,
             "log_size": core.log.size,
             "log_alive": core.log_alive,
+            "witnesses": world.witnesses,
+            "unwitnessed_entries": world.unwitnessed_entries,
+            "unwitnessed_age_s": world.unwitnessed_age_s,
+            "break_glass": core.allowance.is_open,
             "objects": len(core.catalog.list()),
             "jobs_running": self._trains.running(),
             "warnings": core.warnings(),
@@ -311,7 +315,12 @@ class Verbs:
         index = caller.number("index")
         if not 0 <= index < self._core.log.size:
             raise UnknownObject(f"expected an entry of 0 to {self._core.log.size - 1}, found {index}")
-        found = self._core.gate.receipt_of(index)
+        under = None
+        if caller.parameters.get("witnessed"):
+            under = self._core.witnessing.note_over(index)
+            if under is None:
+                raise UnknownObject(f"no witnessed head covers entry {index}: see `appliance audit status`")
+        found = self._core.gate.receipt_of(index, under)
         return {
             "proof": base64.b64encode(found.receipt).decode("ascii"),
             "entry": base64.b64encode(found.entry).decode("ascii"),
@@ -324,17 +333,6 @@ class Verbs:
         except LogUnavailable as dead:
             if self._core.facts.person_of(caller.uid) is None:
                 raise PolicyRefused(f"uid {caller.uid} is nobody here, and the log has stopped") from dead
-
-    async def rotate_log_key(self, caller: Caller) -> Answer:
-        """Begin the next epoch of the log's key."""
-        self._decide(caller, "configure", {"setting": "log-key"})
-        committed = rotate_log_key(self._core, self._core.person(caller.uid), caller.text("reason"))
-        chain = self._core.log.epochs.chain
-        return {
-            "epoch": len(chain.closings),
-            "vkey": chain.keys.newest[0].text,
-            "log_index": committed.index,
-        }
 
     def _decide(self, caller: Caller, action: str, context: Mapping[str, str] | None = None) -> None:
         person = self._core.person(caller.uid)

@@ -10,8 +10,8 @@ is lost from here makes a log less witnessed, never more.
 The age of what is unwitnessed needs no trusted clock: within one life of the custodian it is the time that
 passed by the monotonic clock; for lives before, the sum of the steps forward between the times of consecutive
 entries. A clock that was set back adds nothing and takes nothing away.
-KNOWN: time in which the host slept counts only by the entries' times. A clock that was held still before the
-custodian started hides the time in between; the number of entries does not depend on it.
+KNOWN: time in which the host slept, or since the last entry of a life that ended, counts only by the entries'
+times: a clock that was set back before the next start hides it. The number of entries depends on no clock.
 Source: docs/formats/audit-log.md, "Witnesses".
 """
 
@@ -198,21 +198,18 @@ class Witnessing:
 
     def _shown(self) -> list[bytes]:
         """Return the heads that were shown lately, newest first; what is damaged or foreign is left out."""
-        found = []
-        for size in self._sizes()[:MAX_SHOWN]:
-            with Folder(self._folder) as folder:
-                note = folder.read_if_present(f"{size}.note", MAX_NOTE_BYTES)
-            if note is not None and self._is_own(note):
-                found.append(note)
-        return found
+        found = (self._read_own(size) for size in self._sizes()[:MAX_SHOWN])
+        return [note for note in found if note is not None]
 
-    def _is_own(self, note: bytes) -> bool:
+    def _read_own(self, size: int) -> bytes | None:
         try:
+            with Folder(self._folder) as folder:
+                note = folder.read(f"{size}.note", MAX_NOTE_BYTES)
             self._log.verify_head(note)
             verify_cosignatures(note, self.witnesses)
         except AuditError:
-            return False
-        return True
+            return None
+        return note
 
     def _last_shown(self) -> bytes:
         shown = self._shown()

@@ -296,6 +296,7 @@ def test_init_passes_everything_on_and_shows_what_others_need(initialise, typed,
     done = run(
         *("--home", tmp_path / "home", "init", "--trust-signer", people / "alice.vkey", "--yes"),
         *("--officers", tmp_path / "officers", "--person", "1000=carol", "--origin", "example.invalid/log"),
+        *("--witness", people / "alice.vkey", "--witness-quorum", "1"),
     )
     assert done.exit_code == 0, done.output
     home, options = initialise[0]
@@ -307,6 +308,8 @@ def test_init_passes_everything_on_and_shows_what_others_need(initialise, typed,
         "trust": [(people / "alice.vkey").read_text().strip()],
         "officers": "dora ssh-ed25519 AAAA\n",
         "people": {1000: "carol"},
+        "witnesses": [(people / "alice.vkey").read_text().strip()],
+        "witness_quorum": 1,
         "hybrid": False,
         "post_quantum_log": False,
         "origin": "example.invalid/log",

@@ -35,6 +35,10 @@ STATUS = {
     "log_custody": "file:",
     "log_size": 12,
     "log_alive": True,
+    "witnesses": 2,
+    "unwitnessed_entries": 7,
+    "unwitnessed_age_s": 3700,
+    "break_glass": False,
     "objects": 3,
     "jobs_running": ["7f3a"],
     "warnings": ["networked\x1b[2J"],
@@ -196,10 +200,84 @@ def test_status_is_one_screen_that_says_what_is_not_isolated(daemon, run):
         "vault      sealed, custody passphrase:",
         "profile    development, host NOT isolated",
         "log        12 entries, writable, custody file:",
+        "witnesses  2 enrolled, 7 entries unwitnessed for 1h01m",
         "objects    3",
         "jobs       7f3a",
         "warning: networked\\x1b[2J",
     ]
+
+
+def test_status_says_that_nobody_watches(daemon, run):
+    daemon.answers["Status"] = {**STATUS, "witnesses": 0}
+    assert "witnesses  none enrolled" in run("status").output
+
+
+def test_a_challenge_is_written_as_the_witness_reads_it(daemon, run, tmp_path):
+    daemon.answers["Challenge"] = {"body": "old 3\n\n\u2014\n", "old": 3, "size": 9}
+    done = run("audit", "challenge", "--out", str(tmp_path / "c"), "--from", "3", "--witness", "ann")
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "c").read_bytes() == "old 3\n\n\u2014\n".encode()
+    assert daemon.asked == [("Challenge", {"old": 3, "witness": "ann"})]
+    assert "from 3 to 9 entries" in done.output
+    assert run("audit", "challenge", "--out", str(tmp_path / "c")).exit_code == 21
+    again = run("audit", "challenge", "--again", "--json", "--out", str(tmp_path / "d"))
+    assert json.loads(again.output) == {"file": str(tmp_path / "d"), "old": 3, "size": 9}
+    assert daemon.asked[-1] == ("Challenge", {"again": True})
+
+
+@pytest.mark.parametrize(("missing", "told"), [(0, "by ann: it is witnessed"), (1, "1 more must cosign it")])
+def test_an_answer_is_handed_in_as_it_is(daemon, run, tmp_path, missing, told):
+    daemon.answers["Accept"] = reply = {"size": 9, "names": ["ann"], "missing": missing}
+    (tmp_path / "a").write_text("\u2014 ann AAAA\n")
+    assert told in run("audit", "accept", str(tmp_path / "a")).output
+    assert daemon.asked == [("Accept", {"answer": "\u2014 ann AAAA\n"})]
+    assert json.loads(run("audit", "accept", "--json", str(tmp_path / "a")).output) == reply
+    (tmp_path / "a").write_bytes(b"\xff")
+    assert run("audit", "accept", str(tmp_path / "a")).exit_code == 12
+
+
+def test_audit_status_tells_witnesses_and_broken_glass(daemon, run):
+    daemon.answers["AuditStatus"] = reply = {
+        "log_size": 12,
+        "quorum": 1,
+        "witnessed_size": 5,
+        "unwitnessed_entries": 7,
+        "unwitnessed_age_s": 3700,
+        "break_glass": True,
+        "witnesses": [
+            {"name": "ann", "vkey": "ann+1+A", "size": 5, "time": "2026-01-01T00:00:00.000000Z"},
+            {"name": "ben", "vkey": "ben+1+A", "size": 0, "time": None},
+        ],
+    }
+    assert run("audit", "status").output.splitlines() == [
+        "log        12 entries",
+        "witnessed  the first 5; 7 entries are not",
+        "age        1h01m since the newest witnessed head, or since the log began",
+        "quorum     1 of 2 witnesses",
+        "glass      BROKEN: the next job starts whatever the limits say",
+        "WITNESS  COSIGNED  AT",
+        "ann      5         2026-01-01T00:00:00.000000Z",
+        "ben      0         never",
+    ]
+    assert json.loads(run("audit", "status", "--json").output) == reply
+    daemon.answers["AuditStatus"] = {**reply, "quorum": 0, "witnesses": [], "break_glass": False}
+    assert "no witness is enrolled, so no limit applies" in run("audit", "status").output
+
+
+def test_broken_glass_and_salts_are_asked_for(daemon, run, tmp_path):
+    daemon.answers |= {"BreakGlass": {}, "Salt": {"salt": "ab" * 32}}
+    assert "the next job may start" in run("audit", "break-glass", "--reason", "ill").output
+    done = run("audit", "salt", "7", "--out", str(tmp_path / "s"))
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "s").read_text() == f"{'ab' * 32}\n"
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
+    assert daemon.asked == [("BreakGlass", {"reason": "ill"}), ("Salt", {"index": 7})]
+
+
+def test_a_receipt_can_be_asked_for_under_the_witnessed_head(daemon, run, tmp_path):
+    daemon.answers["Receipt"] = {"proof": "AAAA", "entry": "AAAA"}
+    assert run("log", "receipt", "7", "--witnessed", "--out", str(tmp_path / "r")).exit_code == 0
+    assert daemon.asked == [("Receipt", {"index": 7, "witnessed": True})]
 
 
 def test_status_says_when_the_log_cannot_be_written(daemon, run):

@@ -19,8 +19,9 @@ from appliance.custody.slot import LOG_SLOT, VAULT_SLOT, open_slot
 from appliance.errors import AlreadyExists, UsageError, WrongSecret
 from appliance.home import Home, read_facts
 from appliance.initialise import initialise
+from audit.cosignature import Cosigner
 from audit.errors import Malformed as MalformedKey
-from audit.note import VerifierKey
+from audit.note import NoteSigner, VerifierKey
 from audit.verify import verify_log
 from policy.errors import PolicyError
 
@@ -72,7 +73,16 @@ def test_the_passphrase_is_overwritten_and_opens_the_keyring_it_named(make, tmp_
         open_slot(tmp_path / "home/keys", VAULT_SLOT, bytearray(b"wrong"))
 
 
-FAULTS = ("Vault", "_write_policy", "create_slot", "Log", "genesis_record", "Catalog", "write_facts", "tighten")
+FAULTS = (
+    "Vault",
+    "_write_policy",
+    "create_slot",
+    "Log",
+    "genesis_record",
+    "Catalog",
+    "write_facts",
+    "tighten",
+)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -116,6 +126,41 @@ def test_a_second_slot_that_fails_leaves_no_home(make, tmp_path, monkeypatch):
 )
 def test_what_is_asked_wrongly_leaves_no_home(make, tmp_path, changed, error, message):
     with pytest.raises(error, match=message):
+        make(**changed)
+    assert list(tmp_path.iterdir()) == []
+
+
+ANN = Cosigner.from_seed("ann.example", bytes([1]) * 32).vkey.text
+TWIN = Cosigner.from_seed("twin.example", bytes([1]) * 32).vkey.text
+BEN = Cosigner.from_seed("ben.example", bytes([2]) * 32).vkey.text
+PLAIN = NoteSigner("plain.example", bytes([3]) * 32).vkey.text
+
+
+@pytest.mark.parametrize("given", [None, 1, 2])
+def test_witnesses_stand_in_facts_and_genesis(make, tmp_path, given):
+    make(witnesses=[ANN, f"{BEN}\n"], witness_quorum=given, origin="lab.example/one")
+    facts = read_facts(Home(tmp_path / "home"))
+    assert (facts.witnesses, facts.witness_quorum) == ((ANN, BEN), given or 2)
+    entries = []
+    verify_log(tmp_path / "home/log", VerifierKey.parse(facts.log_vkey), observe=entries.append)
+    context = entries[0].context
+    assert (context["witnesses"], context["witness_quorum"]) == ([ANN, BEN], given or 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"witnesses": [PLAIN]}, r"plain\.example: expected a witness's public key .* found type 0x01"),
+        ({"witnesses": [ANN], "origin": "ann.example"}, "under a name of its own"),
+        ({"witnesses": [ANN, ANN]}, "expected each name and each key once"),
+        ({"witnesses": [ANN, TWIN]}, "expected each name and each key once"),
+        ({"witnesses": [ANN, BEN], "witness_quorum": 3}, "expected a quorum of 1 to 2, found 3"),
+        ({"witnesses": [ANN, BEN], "witness_quorum": 0}, "expected a quorum of 1 to 2, found 0"),
+        ({"witness_quorum": 1}, "expected a quorum of 1 to 0, found 1"),
+    ],
+)
+def test_witnesses_that_could_not_be_told_apart_or_counted_are_refused(make, tmp_path, changed, message):
+    with pytest.raises(UsageError, match=message):
         make(**changed)
     assert list(tmp_path.iterdir()) == []
 
