@@ -110,14 +110,13 @@ class Daemon:
     async def _keep_front(self, listener: socket.socket) -> None:
         """Start the front, and start it again whenever it ends."""
         while True:
-            gone = asyncio.Event()
             try:
                 self._front = Child("appliance.front", self._core.facts.profile, extra=(listener.fileno(),))
             except OSError as short:  # of descriptors or memory: it will pass, and nobody else starts a front
                 self._say.error("front-not-started", reason=short.strerror)
                 await asyncio.sleep(FRONT_RESTART_S)
                 continue
-            clients = Clients(self._front.channel, self._verbs, gone.set)
+            clients = Clients(self._front.channel, self._verbs, self._front.kill)
             await clients.serve()
             clients.drop_all()
             self._front.kill()

@@ -26,6 +26,7 @@ from policy.errors import PolicyError
 
 _PEERCRED = struct.Struct("iII")
 _REFUSED = "Refused"
+FRONT_PATIENCE_S = 5.0
 _MEDIUM_GONE = (errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ENOTDIR, errno.EROFS)
 _INTERNAL = "an internal error: the daemon's own log names it; nothing was released"
 
@@ -75,7 +76,7 @@ class Clients:
     ) -> None:
         self._channel = channel
         self._verbs = verbs
-        self._gone = on_front_gone
+        self._end_front = on_front_gone
         self._uids: dict[int, int] = {}
         self._tasks: dict[int, set[asyncio.Task[None]]] = {}
         self._log = structlog.get_logger()
@@ -89,7 +90,7 @@ class Clients:
                     self._open(message, descriptors)
             except (EOFError, OSError, ProtocolError) as broken:
                 self._log.error("front-ended", reason=type(broken).__name__)
-                self._gone()
+                self._end_front()
                 return
             if isinstance(message, ClientClosed):
                 self._close(message.conn)
@@ -114,10 +115,18 @@ class Clients:
         finally:
             close_fds(descriptors)
         if uid < 0 or message.conn in self._uids:
-            self._channel.send(Disconnect(message.conn))
+            self._tell(Disconnect(message.conn))
             return
         self._uids[message.conn] = uid
         self._tasks[message.conn] = set()
+
+    def _tell(self, message: object) -> None:
+        """Send to the front; one that takes nothing for too long is ended, and started again."""
+        try:
+            self._channel.send(message, timeout_s=FRONT_PATIENCE_S)
+        except TimeoutError:
+            self._log.error("front-silent")
+            self._end_front()
 
     def _close(self, conn: int) -> None:
         self._uids.pop(conn, None)
@@ -164,7 +173,7 @@ class Clients:
 
     def _reply(self, message: Call, answer: Answer, *, continues: bool) -> None:
         if not message.oneway and message.conn in self._uids:
-            self._channel.send(Reply(message.conn, message.serial, answer, continues))
+            self._tell(Reply(message.conn, message.serial, answer, continues))
 
     def _refuse(self, message: Call, refused: Exception) -> None:
         if message.oneway or message.conn not in self._uids:
@@ -175,7 +184,7 @@ class Clients:
             "exit_code": exit_code,
             "message": str(refused),
         }
-        self._channel.send(Failure(message.conn, message.serial, _REFUSED, parameters))
+        self._tell(Failure(message.conn, message.serial, _REFUSED, parameters))
 
 
 def refusal_of(broken: OSError) -> ApplianceError:
