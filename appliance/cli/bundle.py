@@ -74,7 +74,9 @@ def bundle_command() -> None:
     "--name", "corpus", help="Name of the corpus that texts become.  [default: the folder's or file's]"
 )
 @click.option("--channel", help="Series that the bundle belongs to.  [default: the signer's name]")
-@click.option("--seq", type=click.IntRange(min=1), help="Number in the channel, rising.  [default: the time]")
+@click.option(
+    "--seq", type=click.IntRange(min=1), help="Number in the channel, rising.  [default: the time in seconds]"
+)
 @json_option
 def create_command(
     *,

@@ -59,12 +59,24 @@ def custody_checks(facts: Facts, home: Path) -> tuple[Check, ...]:
     """Judge how the two custody slots are opened."""
     evidence = str(Home(home).facts)
     return (
-        _custody_check("vault", facts.custody, evidence, "reads every object. For the demo only"),
-        _custody_check("log", facts.log_custody, evidence, "signs entries as the appliance"),
+        _custody_check(
+            "vault",
+            facts.custody,
+            evidence,
+            "reads every object. For the demo only",
+            "make a new appliance with `appliance init --custody passphrase:`",
+        ),
+        _custody_check(
+            "log",
+            facts.log_custody,
+            evidence,
+            "signs entries as the appliance",
+            "no other custody is offered for this key yet; have witnesses or auditors keep tree heads",
+        ),
     )
 
 
-def _custody_check(slot: str, uri: str, evidence: str, danger: str) -> Check:
+def _custody_check(slot: str, uri: str, evidence: str, danger: str, mend: str) -> Check:
     beside = uri.startswith(FILE_CUSTODY)
     return Check(
         id=f"custody.{slot}",
@@ -74,7 +86,7 @@ def _custody_check(slot: str, uri: str, evidence: str, danger: str) -> Check:
         found=f"{uri} keeps the key beside what it opens: who takes the disk {danger}" if beside else uri,
         status=Status.FAIL if beside else Status.OK,
         evidence=evidence,
-        mend="choose another custody at `appliance init`" if beside else "",
+        mend=mend if beside else "",
         reference="",
     )
 

@@ -81,7 +81,7 @@ def check_config(source: int, where: str) -> None:
         raise ContentRefused(f"{where}: {refused}\nnext: correct the file and repeat") from refused
 
 
-@click.command("watch", cls=Verb, epilog=example("appliance watch 7f3a9c"))
+@click.command("watch", cls=Verb, epilog=example("appliance watch train-7f3a9c51e2d0"))
 @click.argument("job")
 @click.option("--after", type=click.IntRange(min=0), default=0, help="Skip events up to this number.")
 @json_option
@@ -152,10 +152,10 @@ def jobs_command(session: Session, *, as_json: bool) -> None:
         )
 
 
-@click.command("stop", cls=Verb, epilog=example("appliance stop 7f3a9c"))
+@click.command("stop", cls=Verb, epilog=example("appliance stop train-7f3a9c51e2d0"))
 @click.argument("job")
 @pass_session
 def stop_command(session: Session, *, job: str) -> None:
-    """Stop JOB at a checkpoint, from which `appliance train --resume JOB` goes on."""
+    """Stop JOB after its present step, with a checkpoint; `appliance train --resume JOB` goes on from it."""
     state = session.call("Stop", {"job": job})["state"]
     click.echo(printable(f"job {job}: {state}"))
