@@ -43,6 +43,7 @@ class Training:
     task: asyncio.Task[None] | None = None
     worker: Worker | None = None
     stopping: bool = False
+    settling: bool = False
 
 
 class Trains:
@@ -132,7 +133,8 @@ class Trains:
         if training is not None and training.task is not None and not training.task.done():
             if training.worker is not None:
                 training.worker.kill()
-            training.task.cancel(reason)
+            if not training.settling:  # it has ended by itself meanwhile: what it leaves is being cleared up
+                training.task.cancel(reason)
             await asyncio.wait([training.task])
 
     async def end_all(self, reason: str) -> None:
@@ -170,6 +172,7 @@ class Trains:
         except Exception:  # noqa: BLE001  a fault in one job must not end the custodian; it is said and logged
             self._say.exception("job-failed", job=row.id)
         finally:
+            training.settling = True
             await self._settle(training, outputs, state, reason)
 
     async def _settle(self, training: Training, outputs: Outputs, state: str, reason: str) -> None:
