@@ -91,9 +91,11 @@ def connect(home: Path, *, timeout_s: float | None = None) -> Client:
             os.close(folder)
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
         sock.close()
+        if not (home / "home.json").exists():
+            raise NotRunning(f"no appliance in {home}: make one with `appliance init`") from error
         raise NotRunning(
-            f"expected an appliance at {home}, found none that answers: "
-            f"start it with `appliance daemon --home {home}`"
+            f"expected the appliance in {home} to answer, found no daemon: "
+            f"start it with `appliance --home {home} daemon --detach`"
         ) from error
     except PermissionError as error:
         sock.close()

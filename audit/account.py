@@ -26,7 +26,9 @@ from audit.listing import Listed
 
 # What the appliance's entries are called.
 READS = frozenset({"use", "verify", "open"})  # the actions that release a key
-STARTS = frozenset({"train", "sample", "evaluate", "export", "import"})  # the decisions that begin a job
+STARTS = frozenset(
+    {"train", "sample", "evaluate", "export", "import", "create"}
+)  # these decisions begin a job
 DECISION = "decision"
 OPENED = "output-opened"
 CREATED = "object-created"

@@ -15,6 +15,7 @@ from audit.checkpoint import MAX_SIZE, TreeHead
 from audit.errors import BadSignature, Malformed
 from audit.note import (
     COSIGNATURE_V1,
+    SECRET_PREFIX,
     NoteSigner,
     SignatureLine,
     VerifierKey,
@@ -22,8 +23,6 @@ from audit.note import (
     parse_note,
     parse_signature_lines,
 )
-
-_PREFIX = "PRIVATE+KEY+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +39,8 @@ class Cosigner:
     @classmethod
     def parse(cls, text: str) -> Cosigner:
         """Read the one line of a key file; the inverse of `text`; raises Malformed, which quotes nothing."""
-        parts = text.removesuffix("\n").removeprefix(_PREFIX).split("+", 2)
-        if text.startswith(_PREFIX) and len(parts) == 3:
+        parts = text.removesuffix("\n").removeprefix(SECRET_PREFIX).split("+", 2)
+        if text.startswith(SECRET_PREFIX) and len(parts) == 3:
             try:
                 blob = decode_base64(parts[2], "witness key")
                 key = cls.from_seed(parts[0], blob[1:])
@@ -49,13 +48,15 @@ class Cosigner:
                 key = None
             if key is not None and blob[0] == COSIGNATURE_V1 and key.vkey.key_id.hex() == parts[1]:
                 return key
-        raise Malformed(f"witness key: expected one line {_PREFIX}NAME+id+base64 of type 0x04, found others")
+        raise Malformed(
+            f"witness key: expected one line {SECRET_PREFIX}NAME+id+base64 of type 0x04, found others"
+        )
 
     @property
     def text(self) -> str:
         """The secret as one line, without newline."""
         blob = base64.b64encode(bytes([COSIGNATURE_V1]) + bytes(self.signer.seed)).decode()
-        return f"{_PREFIX}{self.signer.name}+{self.vkey.key_id.hex()}+{blob}"
+        return f"{SECRET_PREFIX}{self.signer.name}+{self.vkey.key_id.hex()}+{blob}"
 
     @property
     def vkey(self) -> VerifierKey:

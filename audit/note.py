@@ -31,6 +31,7 @@ _LENGTHS = {ED25519: _KEY_BYTES, COSIGNATURE_V1: _KEY_BYTES, MLDSA44: PUBLIC_BYT
 # Tuning: 16 signatures must be accepted, post-quantum ones reach 5 kB each; four times that stays cheap.
 MAX_NOTE_BYTES = 128 * 1024
 MAX_SIGNATURES = 64
+SECRET_PREFIX = "PRIVATE+KEY+"  # noqa: S105  begins the text of a secret key, is none
 _MAX_VKEY_CHARS = 2048  # an ML-DSA-44 key is 1752 base64 characters
 
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
@@ -48,9 +49,13 @@ class VerifierKey:
     def parse(cls, text: str) -> VerifierKey:
         """Read one vkey line (a final newline is allowed); raises Malformed."""
         line = text.removesuffix("\n")
+        if line.startswith(SECRET_PREFIX):
+            raise Malformed("verifier key: expected the public half, found the secret; give its .vkey")
         parts = line.split("+", 2)
         if len(line) > _MAX_VKEY_CHARS or len(parts) != 3:
-            raise Malformed(f"verifier key: expected name+id+key on one line, found {line[:80]!r}")
+            raise Malformed(
+                f"verifier key: expected name+id+key on one line, found {len(line)} other characters"
+            )
         name, key_id, encoded = parts
         _check_name(name)
         blob = decode_base64(encoded, "verifier key")
@@ -187,9 +192,10 @@ def decode_base64(text: str, where: str) -> bytes:
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as failure:
-        raise Malformed(f"{where}: expected base64, found {text[:80]!r}") from failure
+        # Not what was found: a secret key handed in by mistake must not end on a screen or in a log.
+        raise Malformed(f"{where}: expected base64, found {len(text)} other characters") from failure
     if base64.b64encode(data).decode() != text:  # two spellings of one value would make two receipts of one
-        raise Malformed(f"{where}: expected canonical base64, found {text[:80]!r}")
+        raise Malformed(f"{where}: expected canonical base64, found another spelling of {len(data)} bytes")
     return data
 
 

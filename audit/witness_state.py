@@ -56,12 +56,13 @@ def read_witness_key(path: Path) -> Cosigner:
     """Read a secret key that nobody else may read; raises CouldNotCheck, Malformed, Invalid."""
     with Folder(path.parent) as folder:
         text = folder.read(path.name, _MAX_KEY_BYTES)
+    cosigner = Cosigner.parse(text.decode("utf-8", "replace"))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:
         raise Invalid(
             f"{path}: expected mode 0600, found {mode:04o}; make a new key, others may have read it"
         )
-    return Cosigner.parse(text.decode("utf-8", "replace"))
+    return cosigner
 
 
 def answer(data: bytes, state: Path, keys: Sequence[VerifierKey], cosigner: Cosigner, seconds: int) -> bytes:

@@ -89,7 +89,7 @@ def load_signer(path: Path) -> SignerKey:
         raise UnknownObject(
             f"expected a signer key at {path}, found none; `appliance keygen signer NAME`"
         ) from error
-    if mode & 0o077:
+    if mode & 0o077 and data.startswith(_PREFIX.encode("ascii")):
         raise IntegrityError(
             f"{path}: expected mode 0600, found {mode:04o}; make a new key, others may have read it"
         )

@@ -27,10 +27,13 @@ from appliance.cli.files import read_small, recipient_text
 from appliance.cli.output import emit_facts, emit_json, emit_table, printable, size_text
 from appliance.cli.packing import Source, kind_of, plan
 from appliance.cli.session import Noun, example, json_option
-from appliance.errors import UsageError
+from appliance.errors import ContentRefused, UsageError
+from appliance.training.config import parse_config
 from audit.note import decode_base64
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from appliance.age import Identity
 
 KINDS = ("corpus", "config", "weights")
@@ -75,7 +78,9 @@ def bundle_command() -> None:
 )
 @click.option("--channel", help="Series that the bundle belongs to.  [default: the signer's name]")
 @click.option(
-    "--seq", type=click.IntRange(min=1), help="Number in the channel, rising.  [default: the time in seconds]"
+    "--seq",
+    type=click.IntRange(min=1),
+    help="Number in the channel, rising.  [default: the time in milliseconds]",
 )
 @json_option
 def create_command(
@@ -97,6 +102,7 @@ def create_command(
     if corpus is not None and not WORD.fullmatch(corpus):
         raise UsageError(f"--name: expected letters, digits, _ and -, found {corpus!r:.80}")
     sources = plan(paths, corpus)
+    judge_configs(sources)
     signer = load_signer(sign)
     to = recipient_text(recipient)
     now = datetime.now(tz=UTC)
@@ -108,14 +114,24 @@ def create_command(
         sign=signer,
         out_dir=out,
         channel=channel or channel_of(signer.name),
-        # Seconds since 1970 rise by themselves, so that nobody has to keep count by hand.
-        seq=seq or int(now.timestamp()),
+        # Milliseconds since 1970 rise by themselves, so that nobody has to keep count by hand.
+        seq=seq or int(now.timestamp() * 1000),
         now=now,
     )
     if as_json:
         emit_json({"bundle": str(folder), "members": [source.member for source in sources]})
         return
     click.echo(printable(f"{folder}: {len(sources)} files, signed by {signer.name}"))
+
+
+def judge_configs(sources: Sequence[Source]) -> None:
+    """Refuse a config that could not be trained: here its key can be named, in the appliance it is secret."""
+    for source in sources:
+        if source.member.startswith("config/"):
+            try:
+                parse_config(source.path.read_bytes())
+            except ContentRefused as refused:
+                raise ContentRefused(f"{source.path}: {refused}") from refused
 
 
 def member_of(source: Source) -> Member:

@@ -56,7 +56,7 @@ SECTIONS = (
             Entry("train", "train", "Train a model from a sealed config, and watch it."),
             Entry("jobs", "train", "List jobs."),
             Entry("watch", "train", "Follow a job."),
-            Entry("stop", "train", "Stop a job at its next checkpoint."),
+            Entry("stop", "train", "Stop a job after its present step, with a checkpoint."),
             Entry("sample", "sample", "Let a model continue a text."),
         ),
     ),

@@ -16,7 +16,14 @@ from appliance.catalog import ApprovalRequest as RequestRow
 from appliance.catalog import Object
 from appliance.catalog.catalog import utc_now
 from appliance.custodian.core import Core
-from appliance.errors import IntegrityError, PolicyRefused, ReplayRefused, UnknownObject, UsageError
+from appliance.errors import (
+    AlreadyExists,
+    IntegrityError,
+    PolicyRefused,
+    ReplayRefused,
+    UnknownObject,
+    UsageError,
+)
 from appliance.gate import NamedObject, Thing
 from appliance.home import read_officers
 from audit.entry import Entry, parse_entry
@@ -108,6 +115,8 @@ def take_approval(core: Core, document: str, signature: str) -> Taken:
     _known(core, request.id, data)
     check_current(request, log_origin=core.facts.origin, policy_set=core.engine.digest, now=datetime.now(UTC))
     approval = verify_approval(signature, data, _signers(core))
+    if approval.person in {row.person for row in core.catalog.approvals(request.id)}:
+        raise AlreadyExists(f"{approval.person} has approved this request already: another officer must")
     officer = Entity("Person", approval.person, {"roles": core.facts.roles.get(approval.person, ())})
     decided = core.gate.request(officer, "approve", Thing(core.appliance()), {"request": request.id})
     core.gate.outcome(

@@ -13,7 +13,14 @@ from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
 from appliance.custodian.workers import Worker, checked_name
-from appliance.errors import ApplianceError, Busy, IntegrityError, ProtocolError, UnknownObject
+from appliance.errors import (
+    ApplianceError,
+    Busy,
+    IntegrityError,
+    ProtocolError,
+    UnknownObject,
+    UsageError,
+)
 from appliance.gate import NamedObject
 from appliance.worklink import (
     Checkpoint,
@@ -86,6 +93,8 @@ class Trains:
         self._only_one()
         row = self._core.catalog.job(job)
         self._compare(row)
+        if row.state == "done":
+            raise UsageError(f"job {job} is complete after {row.step} steps: nothing is left to resume")
         config = self._core.catalog.get(row.config)
         named = [config.id]
         if row.checkpoints:

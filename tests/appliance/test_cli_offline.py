@@ -49,7 +49,7 @@ def corpus(tmp_path):
     folder.mkdir()
     for number in range(3):
         (folder / f"{number}.txt").write_text(f"document {number}\n")
-    (tmp_path / "small.toml").write_text("[model]\nlayers = 1\n")
+    (tmp_path / "small.toml").write_text('preset = "tiny"\n[data]\ncorpus = "corpus"\n')
     return folder
 
 
@@ -539,3 +539,25 @@ def test_doctor_says_plainly_that_a_key_file_is_for_the_demo_only(quiet_host, tm
 def test_damaged_facts_are_not_taken_for_no_appliance(quiet_host, tmp_path):
     (tmp_path / "home.json").write_text("{}")
     assert run("--home", tmp_path, "doctor", "--sysroot", quiet_host).exit_code == 6
+
+
+def test_a_config_with_a_wrong_key_is_refused_where_it_is_packed(people, tmp_path):
+    config = tmp_path / "typo.toml"
+    config.write_text('[train]\nstepz = 600\n[data]\ncorpus = "letters"\n')
+    done = run(
+        *("bundle", "create", config, "--to", people / "lab.recipient", "--sign", people / "alice.key"),
+        *("--out", tmp_path / "out"),
+    )
+    assert done.exit_code == 12
+    assert "typo.toml" in done.stderr
+    assert "stepz" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_secret_key_given_for_a_public_one_is_not_shown(people, tmp_path):
+    secret = (people / "alice.key").read_text().strip()
+    words = ("--home", tmp_path / "h", "init", "--custody", "file:", "--yes")
+    done = run(*words, "--trust-signer", people / "alice.key")
+    assert done.exit_code == 12
+    assert "expected the public half, found the secret" in done.stderr
+    assert secret[-40:] not in done.output + done.stderr

@@ -301,7 +301,9 @@ def test_without_a_daemon_every_verb_says_how_to_start_one(run, short_home):
     ):
         done = run(*words)
         assert done.exit_code == 18, words
-        assert f"appliance daemon --home {short_home}" in done.stderr
+        assert f"no appliance in {short_home}: make one with `appliance init`" in done.stderr
+    (short_home / "home.json").touch()
+    assert f"appliance --home {short_home} daemon --detach" in run("status").stderr
 
 
 @pytest.mark.parametrize("words", [["objects"], ["objects", "list"]])

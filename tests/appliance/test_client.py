@@ -125,10 +125,11 @@ def test_an_appliance_that_is_not_there_is_said_with_the_next_step(short_home, m
         (short_home / "run").mkdir()
     if made.endswith("sock"):
         listen(short_home / "run").close()
-    with pytest.raises(NotRunning, match=f"start it with `appliance daemon --home {short_home}`"):
+    with pytest.raises(NotRunning, match=f"no appliance in {short_home}: make one with `appliance init`"):
         connect(short_home)
-    with pytest.raises(NotRunning):
-        connect(short_home / "absent")
+    (short_home / "home.json").touch()
+    with pytest.raises(NotRunning, match=f"start it with `appliance --home {short_home} daemon --detach`"):
+        connect(short_home)
 
 
 def test_a_socket_that_is_closed_to_the_caller_is_said_so(short_home, monkeypatch):

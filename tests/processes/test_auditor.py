@@ -36,6 +36,21 @@ def test_every_read_of_a_real_appliance_is_accounted_for(living, objects):
     assert facts["reads"] > listed
 
 
+def test_a_config_given_as_a_file_is_accounted_for(living, tmp_path):
+    """Sealing it is a job of its own, begun by a decision to create."""
+    config = tmp_path / "given.toml"
+    config.write_text(
+        "[model]\nlayers = 1\nwidth = 16\nheads = 1\ncontext = 32\n"
+        '[train]\nsteps = 2\nbatch = 1\nwarmup_steps = 1\n[data]\ncorpus = "corpus"\n'
+    )
+    trained = living.cli("train", config)
+    assert trained.returncode == 0, trained.stderr
+    (tmp_path / "objects.json").write_text(living.cli("objects", "list", "--json").stdout)
+    living.shutdown()
+    done = auditor(living, "account", "--objects", tmp_path / "objects.json", "--json")
+    assert done.returncode == 0, done.stdout
+
+
 def test_a_catalog_that_hides_and_invents_is_found_out(living, objects):
     rows = json.loads(objects.read_text())
     hidden, changed = rows[0], rows[1]

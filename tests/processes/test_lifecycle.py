@@ -96,6 +96,12 @@ def test_a_stopped_and_resumed_job_ends_in_the_same_bits(living: Living, steady_
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout.splitlines()[-1])["kind"] == "done"
     assert living.plaintext(living.job(job)["results"][-1]) == steady_weights
+    sealed = living.objects()
+    again = living.cli("train", "--resume", job)
+    assert again.returncode == 2
+    assert "is complete after 1500 steps: nothing is left to resume" in again.stderr
+    assert living.job(job)["state"] == "done"
+    assert living.objects() == sealed
 
 
 def test_shutdown_keeps_the_last_checkpoint(living: Living):

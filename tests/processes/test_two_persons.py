@@ -94,7 +94,8 @@ def test_two_officers_release_one_export_and_only_one(desk: Desk):
 def test_one_officer_signing_twice_counts_once(desk: Desk):
     assert desk.approve("alice").returncode == 0
     again = desk.approve("alice")
-    assert again.returncode != 0 or "1 of 2" in again.stdout
+    assert again.returncode == 21
+    assert "alice has approved this request already: another officer must" in again.stderr
     desk.demand_not_exported(8, "two-officers")
 
 
