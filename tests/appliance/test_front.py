@@ -384,7 +384,7 @@ def test_a_front_that_was_killed_reads_as_the_end_of_the_channel(short_home):
     os.kill(running.pid, signal.SIGKILL)
     running.custodian.thread.join(10)
     assert not running.custodian.thread.is_alive()
-    with pytest.raises(NotRunning, match="no appliance in .*: make one with `appliance init`"):
+    with pytest.raises(NotRunning, match=r"no appliance in .*: make one with `appliance init`"):
         running.connect()
     assert running.end() == -signal.SIGKILL
 
