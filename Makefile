@@ -31,7 +31,7 @@ bench: $(READY) ## measurements beside other tools, as JSON
 	done; [ -n "$$found" ] || echo "bench/ holds no measurement yet"
 
 fuzz: $(READY) ## the log's readers under a fuzzer, FUZZ_SECONDS each (30)
-	$(PIP) install --require-hashes -r requirements/fuzz.txt
+	$(PIP) install --no-deps --require-hashes -r requirements/fuzz.txt
 	@set -e; for name in $$($(BIN)/python -m tests.fuzz.drive --list); do \
 	  echo "# $$name, $(FUZZ_SECONDS) s" >&2; \
 	  $(BIN)/python -m tests.fuzz.drive $$name -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0; \
@@ -41,7 +41,7 @@ crash: $(READY) ## a fault at every system call of the log, and 400 power cuts; 
 	CRASH_EVERY_POINT=1 $(BIN)/python -m pytest tests/attacks/test_log_faults.py tests/attacks/test_log_power_cut.py
 
 lock: $(READY) ## bring requirements/*.txt up to pyproject.toml
-	$(PIP) install --require-hashes -r requirements/lock.txt
+	$(PIP) install --no-deps --require-hashes -r requirements/lock.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh requirements/lock.sh
 
 clean: ## remove everything that was built; the sources stay
@@ -58,12 +58,15 @@ preflight:
 	@sh .ci/preflight.sh
 
 # Brought up to date when a lock or the project's settings change, made anew when the interpreter does. The stamp is
-# written last, so that an interrupted one is taken up again.
+# written last, so that an interrupted one is taken up again. --no-deps: a lock is complete, and pip would otherwise refuse
+# a pinned package that another asks for with an extra (coverage[toml]) as soon as a newer one is published; `pip check`
+# says if one is missing.
 $(READY): $(LOCKED) pyproject.toml
 	@python=$$(sh .ci/preflight.sh --python) || exit 1; \
 	[ "$$($(BIN)/python -V 2>/dev/null)" = "$$("$$python" -V)" ] || rm -rf $(VENV); \
 	echo "making $(VENV) with $$python (a minute or two, once)"; \
 	"$$python" -m venv $(VENV)
-	@$(PIP) install --require-hashes $(LOCKED:%=-r %)
+	@$(PIP) install --no-deps --require-hashes $(LOCKED:%=-r %)
 	@$(PIP) install --no-build-isolation --no-deps --no-index --editable .
+	@$(PIP) check
 	@touch $@
