@@ -4,10 +4,11 @@ Each op stands beside its derivative. Float64 exists for the tests, which compar
 differences. The conventions (who owns arrays, what is written and what is added to) are in `kernels.table`.
 It is written to be read, and tuned only where a loop over tiles keeps temporaries inside the cache.
 
-Sources: Vaswani et al. 2017 (attention), Ba et al. 2016 (layer norm), Hendrycks & Gimpel 2016 (GELU),
-Dao et al. 2022 (attention from the saved log-sum-exp), Loshchilov & Hutter 2019 (AdamW).
+Sources: Ba et al. 2016 (layer norm), Zhang & Sennrich 2019 (RMS norm), Hendrycks & Gimpel 2016 (GELU),
+Shazeer 2020 (SwiGLU), Srivastava et al. 2014 (dropout), Loshchilov & Hutter 2019 (AdamW); for attention and
+rotary positions see `kernels.reference_attention`.
 
-Shapes: B batch, T time, C width, H heads, D = C/H, V vocabulary, N = B·T rows, I inputs, O outputs.
+Shapes: B batch, T time, C width, F hidden width, V vocabulary, N = B·T rows, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -17,19 +18,26 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from kernels import reference_attention
+from kernels.philox import philox
 from kernels.table import Floats, Integers
 
 NAME = "reference"
 LANES = 4  # tuning: enough for 2 to 4 cores, while a lane of a usual batch still fills a matrix product
 
 LAYERNORM_EPSILON = 1e-5
+RMSNORM_EPSILON = 1e-5
 _GELU_SLOPE = math.sqrt(2.0 / math.pi)
 _GELU_CUBIC = 0.044715
 
-# Tuning, measured on 2 cores of AMD Zen 5 (1 MiB of L2 each): 64 queries by 256 keys by 4 heads in float32
-# are 256 KiB, and 32,768 elements 128 KiB, so that a tile and its temporaries stay in L2.
-_QUERY_TILE = 64
+# Tuning, measured on 2 cores of AMD Zen 5 (1 MiB of L2 each): 32,768 elements in float32 are 128 KiB, so that
+# a tile and its temporaries stay in L2.
 _ELEMENT_TILE = 32_768
+
+rotary_forward = reference_attention.rotary_forward
+rotary_backward = reference_attention.rotary_backward
+attention_forward = reference_attention.attention_forward
+attention_backward = reference_attention.attention_backward
 
 
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
@@ -40,19 +48,24 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
 # --- embedding -------------------------------------------------------------------------------------------
 
 
-def embedding_forward(out: Floats, *, tokens: Integers, table: Floats, positions: Floats) -> None:
-    """Write table[tokens] + positions[:T] to out (B,T,C); tokens (B, T), table (V, C), positions (≥T, C)."""
+def embedding_forward(out: Floats, *, tokens: Integers, table: Floats, positions: Floats | None) -> None:
+    """Write table[tokens] + positions[:T] to out (B,T,C); tokens (B, T), table (V, C), positions (≥T, C).
+
+    Without a table of positions (None: they are rotary), only the rows of the tokens.
+    """
     np.take(table, tokens, axis=0, out=out, mode="clip")
-    out += positions[: tokens.shape[1]]
+    if positions is not None:
+        out += positions[: tokens.shape[1]]
 
 
-def embedding_backward(dtable: Floats, dpositions: Floats, *, dout: Floats, tokens: Integers) -> None:
+def embedding_backward(dtable: Floats, dpositions: Floats | None, *, dout: Floats, tokens: Integers) -> None:
     """Add to dtable (V, C) and dpositions (≥T, C) from dout (B, T, C).
 
     A token that occurs often gets the sum of its rows in the order of a stable sort, so the sum is the same
     bits in every run; a scatter-add would not promise that.
     """
-    dpositions[: tokens.shape[1]] += dout.sum(axis=0)
+    if dpositions is not None:
+        dpositions[: tokens.shape[1]] += dout.sum(axis=0)
     flat = tokens.ravel()
     order = np.argsort(flat, kind="stable")
     present, starts = np.unique(flat[order], return_index=True)
@@ -112,6 +125,41 @@ def layernorm_backward(
     dx *= rstd[:, None]
 
 
+# --- RMS norm --------------------------------------------------------------------------------------------
+
+
+def rmsnorm_forward(out: Floats, rstd: Floats, *, x: Floats, weight: Floats) -> None:
+    """Write x · rstd · weight to out (N, C); rstd (N,) = 1/√(mean(x²) + 1e-5) is kept for the backward.
+
+    Zhang & Sennrich 2019, eq. 4, with ε under the root.
+    """
+    np.einsum("nc,nc->n", x, x, out=rstd)
+    rstd /= x.shape[1]
+    rstd += RMSNORM_EPSILON
+    np.sqrt(rstd, out=rstd)
+    np.reciprocal(rstd, out=rstd)
+    np.multiply(x, rstd[:, None], out=out)
+    out *= weight
+
+
+def rmsnorm_backward(
+    dx: Floats, dweight: Floats, *, dout: Floats, x: Floats, weight: Floats, rstd: Floats
+) -> None:
+    """Write dx (N, C), add to dweight (C,).
+
+    With n = x · rstd and g = dout · weight:  dx = rstd · (g - n · mean(g · n)).
+    """
+    normal = x * rstd[:, None]
+    np.multiply(dout, normal, out=dx)
+    dweight += dx.sum(axis=0)
+    np.multiply(dout, weight, out=dx)
+    along = np.einsum("nc,nc->n", dx, normal)
+    along /= x.shape[1]
+    normal *= along[:, None]
+    dx -= normal
+    dx *= rstd[:, None]
+
+
 # --- linear ----------------------------------------------------------------------------------------------
 
 
@@ -130,75 +178,6 @@ def linear_backward(
     if dbias is not None:
         dbias += dout.sum(axis=0)
     np.matmul(dout, weight.T, out=dx)
-
-
-# --- attention -------------------------------------------------------------------------------------------
-
-
-def attention_forward(out: Floats, lse: Floats, *, qkv: Floats, heads: int) -> None:
-    """Causal softmax(Q·Kᵀ/√D)·V per head into out (B, T, C), qkv (B, T, 3·C) holds Q, K and V side by side.
-
-    lse (B, H, T), the log-sum-exp of each row of scores, is all that the backward needs besides. Queries go
-    in tiles, so that keys after the tile are never computed.
-    """
-    query, key, value = _heads(qkv, heads, 3)
-    (result,) = _heads(out, heads, 1)
-    scale = 1.0 / math.sqrt(query.shape[-1])
-    for start, stop in _tiles(qkv.shape[1]):
-        scores = query[:, :, start:stop] @ key[:, :, :stop].swapaxes(2, 3)
-        scores *= scale
-        scores[..., start:] += _causal(stop - start, scores.dtype)
-        peak = scores.max(axis=3, keepdims=True)
-        scores -= peak
-        np.exp(scores, out=scores)
-        total = scores.sum(axis=3, keepdims=True)
-        result[:, :, start:stop] = (scores @ value[:, :, :stop]) / total
-        lse[:, :, start:stop] = (np.log(total) + peak)[..., 0]
-
-
-def attention_backward(
-    dqkv: Floats, *, dout: Floats, out: Floats, lse: Floats, qkv: Floats, heads: int
-) -> None:
-    """Write dqkv (B, T, 3·C), recomputing the probabilities P = exp(Q·Kᵀ/√D - lse) tile by tile.
-
-    dV = Pᵀ·dO;  dS = P ∘ (dO·Vᵀ - rowsum(dO ∘ O));  dQ = dS·K/√D;  dK = dSᵀ·Q/√D  (Dao et al. 2022, B.2).
-    """
-    query, key, value = _heads(qkv, heads, 3)
-    dquery, dkey, dvalue = _heads(dqkv, heads, 3)
-    (result,), (dresult,) = _heads(out, heads, 1), _heads(dout, heads, 1)
-    scale = 1.0 / math.sqrt(query.shape[-1])
-    dkey[...] = 0.0
-    dvalue[...] = 0.0
-    for start, stop in _tiles(qkv.shape[1]):
-        rows, past = np.s_[:, :, start:stop], np.s_[:, :, :stop]
-        chance = query[rows] @ key[past].swapaxes(2, 3)
-        chance *= scale
-        chance[..., start:] += _causal(stop - start, chance.dtype)
-        chance -= lse[rows][..., None]
-        np.exp(chance, out=chance)
-        dvalue[past] += chance.swapaxes(2, 3) @ dresult[rows]
-        slope = dresult[rows] @ value[past].swapaxes(2, 3)
-        slope -= (dresult[rows] * result[rows]).sum(axis=3, keepdims=True)
-        slope *= chance
-        slope *= scale
-        np.matmul(slope, key[past], out=dquery[rows])
-        dkey[past] += slope.swapaxes(2, 3) @ query[rows]
-
-
-def _heads(packed: Floats, heads: int, parts: int) -> list[Floats]:
-    """View (B, T, parts·C) as `parts` arrays (B, H, T, D) without copying."""
-    B, T, width = packed.shape
-    split = packed.reshape(B, T, parts, heads, width // (parts * heads))
-    return [split[:, :, part].swapaxes(1, 2) for part in range(parts)]
-
-
-def _tiles(length: int) -> list[tuple[int, int]]:
-    return [(start, min(start + _QUERY_TILE, length)) for start in range(0, length, _QUERY_TILE)]
-
-
-def _causal(size: int, dtype: npt.DTypeLike) -> Floats:
-    """-inf above the diagonal (size, size): a query sees no key after itself."""
-    return np.triu(np.full((size, size), -np.inf, dtype), 1)
 
 
 # --- GELU ------------------------------------------------------------------------------------------------
@@ -244,6 +223,88 @@ def _gelu_tanh(x: Floats) -> Floats:
     bent *= x
     bent *= _GELU_SLOPE
     return np.tanh(bent, out=bent)
+
+
+# --- SwiGLU ----------------------------------------------------------------------------------------------
+
+
+def swiglu_forward(out: Floats, *, x: Floats) -> None:
+    """Write silu(gate) · up to out (N, F), x (N, 2·F) holding gate and up side by side.
+
+    silu(a) = a/(1 + e⁻ᵃ)  (Shazeer 2020, eq. 5, without biases of its own).
+    """
+    hidden = out.shape[1]
+    gate, up = x[:, :hidden], x[:, hidden:]
+    np.multiply(gate, _sigmoid(gate), out=out)
+    out *= up
+
+
+def swiglu_backward(dx: Floats, *, dout: Floats, x: Floats) -> None:
+    """Write dx (N, 2·F) from dout (N, F):  dup = dout·silu(gate);  dgate = dout·up·s·(1 + gate·(1 - s)).
+
+    s is the sigmoid of gate.
+    """
+    hidden = dout.shape[1]
+    gate, up = x[:, :hidden], x[:, hidden:]
+    chance = _sigmoid(gate)
+    np.multiply(gate, chance, out=dx[:, hidden:])
+    dx[:, hidden:] *= dout
+    slope = 1.0 - chance
+    slope *= gate
+    slope += 1.0
+    slope *= chance
+    slope *= up
+    np.multiply(dout, slope, out=dx[:, :hidden])
+
+
+def _sigmoid(x: Floats) -> Floats:
+    """1/(1 + e⁻ˣ) as ½(1 + tanh(x/2)), which no x makes overflow."""
+    bent = x * 0.5
+    np.tanh(bent, out=bent)
+    bent += 1.0
+    bent *= 0.5
+    return bent
+
+
+# --- dropout ---------------------------------------------------------------------------------------------
+
+
+def dropout_forward(
+    out: Floats, *, x: Floats, chance: float, seed: int, step: int, stream: int, first_row: int
+) -> None:
+    """Write x / (1 - chance) where an element is kept and 0 where it is dropped, (N, C); out may be x.
+
+    Element (n, c) looks at word c mod 4 of Philox 4x32-10 (`kernels.philox`) at the counter
+    (⌊c/4⌋, first_row + n, stream, step), all below 2³², under the key `seed` (64 bits), and is kept when the
+    word is at least ⌊chance · 2³²⌋. So a mask is a function of its place alone: rows may be cut among
+    threads and micro-batches at will, and every backend drops the same elements.
+    """
+    kept = _kept(x.shape, chance, seed, step, stream, first_row)
+    np.multiply(x, 1.0 / (1.0 - chance), out=out)
+    np.copyto(out, 0.0, where=~kept)
+
+
+def dropout_backward(
+    dx: Floats, *, dout: Floats, chance: float, seed: int, step: int, stream: int, first_row: int
+) -> None:
+    """Write dout / (1 - chance) where the forward kept and 0 elsewhere; the mask is drawn again."""
+    dropout_forward(dx, x=dout, chance=chance, seed=seed, step=step, stream=stream, first_row=first_row)
+
+
+def _kept(
+    shape: tuple[int, ...], chance: float, seed: int, step: int, stream: int, first_row: int
+) -> npt.NDArray[np.bool_]:
+    rows, columns = shape
+    words = philox(
+        (
+            np.arange((columns + 3) // 4, dtype=np.uint64),
+            np.arange(first_row, first_row + rows, dtype=np.uint64)[:, None],
+            np.asarray(stream, np.uint64),
+            np.asarray(step, np.uint64),
+        ),
+        seed,
+    )
+    return words.reshape(rows, -1)[:, :columns] >= np.uint64(int(chance * 2**32))
 
 
 # --- residual --------------------------------------------------------------------------------------------

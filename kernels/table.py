@@ -10,7 +10,8 @@ Conventions, the same for all ops:
   in [0, V).
 - Two calls with equal inputs on one machine with one thread count give equal bits.
 
-Shapes: B batch, T time, C width (channels), H heads, V vocabulary, N = B·T rows, I inputs, O outputs.
+Shapes: B batch, T time, C width (channels), H heads, D = C/H, F hidden width, V vocabulary, N = B·T rows,
+I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ class Backend(Protocol):
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
         """Allocate an array where this backend computes."""
 
-    def embedding_forward(self, out: Floats, *, tokens: Integers, table: Floats, positions: Floats) -> None:
-        """Rows of the token table plus rows of the position table."""
+    def embedding_forward(
+        self, out: Floats, *, tokens: Integers, table: Floats, positions: Floats | None
+    ) -> None:
+        """Rows of the token table, plus rows of the position table where there is one."""
 
     def embedding_backward(
-        self, dtable: Floats, dpositions: Floats, *, dout: Floats, tokens: Integers
+        self, dtable: Floats, dpositions: Floats | None, *, dout: Floats, tokens: Integers
     ) -> None:
         """Gradients of both tables."""
 
@@ -60,6 +63,14 @@ class Backend(Protocol):
     ) -> None:
         """Gradients of `layernorm_forward`."""
 
+    def rmsnorm_forward(self, out: Floats, rstd: Floats, *, x: Floats, weight: Floats) -> None:
+        """Divide each row by its root mean square, then scale."""
+
+    def rmsnorm_backward(
+        self, dx: Floats, dweight: Floats, *, dout: Floats, x: Floats, weight: Floats, rstd: Floats
+    ) -> None:
+        """Gradients of `rmsnorm_forward`."""
+
     def linear_forward(self, out: Floats, *, x: Floats, weight: Floats, bias: Floats | None) -> None:
         """Matrix product and bias."""
 
@@ -67,6 +78,12 @@ class Backend(Protocol):
         self, dx: Floats, dweight: Floats, dbias: Floats | None, *, dout: Floats, x: Floats, weight: Floats
     ) -> None:
         """Gradients of `linear_forward`."""
+
+    def rotary_forward(self, qkv: Floats, *, cosines: Floats, sines: Floats, heads: int) -> None:
+        """Turn queries and keys by their positions, in place."""
+
+    def rotary_backward(self, dqkv: Floats, *, cosines: Floats, sines: Floats, heads: int) -> None:
+        """Turn their gradients back, in place."""
 
     def attention_forward(self, out: Floats, lse: Floats, *, qkv: Floats, heads: int) -> None:
         """Causal multi-head attention."""
@@ -81,6 +98,22 @@ class Backend(Protocol):
 
     def gelu_backward(self, dx: Floats, *, dout: Floats, x: Floats) -> None:
         """Gradient of `gelu_forward`."""
+
+    def swiglu_forward(self, out: Floats, *, x: Floats) -> None:
+        """SiLU of the first half of each row times the second half."""
+
+    def swiglu_backward(self, dx: Floats, *, dout: Floats, x: Floats) -> None:
+        """Gradient of `swiglu_forward`."""
+
+    def dropout_forward(
+        self, out: Floats, *, x: Floats, chance: float, seed: int, step: int, stream: int, first_row: int
+    ) -> None:
+        """Drop elements by a mask that follows from their place, and scale up what is kept."""
+
+    def dropout_backward(
+        self, dx: Floats, *, dout: Floats, chance: float, seed: int, step: int, stream: int, first_row: int
+    ) -> None:
+        """Gradient of `dropout_forward`."""
 
     def residual_forward(self, out: Floats, *, x: Floats, branch: Floats) -> None:
         """Sum of the stream and a branch."""

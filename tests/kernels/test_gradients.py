@@ -153,3 +153,75 @@ def test_parameter_gradients_are_added_and_activation_gradients_written():
     table, positions = np.ones((2, 4)), np.ones((2, 4))
     ops.embedding_backward(table, positions, dout=draw(1, 2, 4), tokens=np.array([[0, 0]]))
     same(table, np.stack([1 + draw(1, 2, 4)[0].sum(axis=0), np.ones(4)]))
+
+
+def test_embedding_backward_without_positions_is_the_gradient_of_the_tokens_alone():
+    tokens, table, weigh = np.array([[3, 1, 3], [3, 0, 1]]), draw(5, 4), draw(2, 3, 4, seed=2)
+    out = np.empty((2, 3, 4))
+
+    def loss():
+        ops.embedding_forward(out, tokens=tokens, table=table, positions=None)
+        return (out * weigh).sum()
+
+    dtable = np.zeros_like(table)
+    ops.embedding_backward(dtable, None, dout=weigh, tokens=tokens)
+    same(dtable, slope(loss, table))
+
+
+def test_rmsnorm_backward_is_the_gradient():
+    x, weight, weigh = draw(5, 7), draw(7, seed=1), draw(5, 7, seed=3)
+    out, rstd = np.empty((5, 7)), np.empty(5)
+
+    def loss():
+        ops.rmsnorm_forward(out, rstd, x=x, weight=weight)
+        return (out * weigh).sum()
+
+    loss()
+    dx, dweight = np.full_like(x, np.nan), np.ones(7)
+    ops.rmsnorm_backward(dx, dweight, dout=weigh, x=x, weight=weight, rstd=rstd.copy())
+    same(dx, slope(loss, x))
+    same(dweight - 1, slope(loss, weight))
+
+
+def test_swiglu_backward_is_the_gradient():
+    x, weigh = draw(5, 8) * 3, draw(5, 4, seed=1)
+    out = np.empty((5, 4))
+
+    def loss():
+        ops.swiglu_forward(out, x=x)
+        return (out * weigh).sum()
+
+    dx = np.full_like(x, np.nan)
+    ops.swiglu_backward(dx, dout=weigh, x=x)
+    same(dx, slope(loss, x))
+
+
+@pytest.mark.parametrize(("heads", "size"), [(1, 2), (2, 4), (3, 6)])
+def test_rotary_backward_is_the_gradient(heads, size):
+    qkv, weigh = draw(2, 5, 3 * heads * size), draw(2, 5, 3 * heads * size, seed=1)
+    angles = draw(7, size // 2, seed=2)  # more rows than time: the first ones count
+    cosines, sines = np.cos(angles), np.sin(angles)
+
+    def loss():
+        turned = qkv.copy()
+        ops.rotary_forward(turned, cosines=cosines, sines=sines, heads=heads)
+        return (turned * weigh).sum()
+
+    dqkv = weigh.copy()
+    ops.rotary_backward(dqkv, cosines=cosines, sines=sines, heads=heads)
+    same(dqkv, slope(loss, qkv))
+
+
+@pytest.mark.parametrize("width", [1, 4, 7])
+def test_dropout_backward_is_the_gradient_in_place_too(width):
+    x, weigh = draw(6, width), draw(6, width, seed=1)
+    place = {"chance": 0.4, "seed": 7, "step": 3, "stream": 2, "first_row": 11}
+    out = np.empty_like(x)
+
+    def loss():
+        ops.dropout_forward(out, x=x, **place)
+        return (out * weigh).sum()
+
+    dx = weigh.copy()
+    ops.dropout_backward(dx, dout=dx, **place)
+    same(dx, slope(loss, x))

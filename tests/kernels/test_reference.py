@@ -162,3 +162,91 @@ def test_two_runs_of_every_reduction_are_equal_to_the_bit():
         ops.linear_backward(np.empty_like(flat), dweight, None, dout=flat, x=flat, weight=dweight.copy())
         seen.append(b"".join(a.tobytes() for a in (table, positions, out, dqkv, dweight)))
     assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rmsnorm_gives_rows_of_root_mean_square_one_and_leaves_their_mean(dtype):
+    x = draw(9, 300, dtype=dtype) * 5 + 3
+    out, rstd = np.empty_like(x), np.empty(9, dtype)
+    ops.rmsnorm_forward(out, rstd, x=x, weight=np.ones(300, dtype))
+    np.testing.assert_allclose(np.square(out).mean(axis=1), 1, rtol=1e-4)  # epsilon takes a little
+    np.testing.assert_allclose(out, x / np.sqrt(np.square(x).mean(axis=1, keepdims=True) + 1e-5), rtol=1e-5)
+    assert (np.abs(out.mean(axis=1)) > 0.3).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_swiglu_is_gate_times_sigmoid_times_up_even_of_huge_gates(dtype):
+    x = draw(4, 6, dtype=dtype)
+    x[0, :3] = [1e4, -1e4, 0.0]
+    out = np.empty((4, 3), dtype)
+    ops.swiglu_forward(out, x=x)
+    gate, up = x[1:, :3].astype(np.float64), x[1:, 3:].astype(np.float64)
+    np.testing.assert_allclose(out[1:], gate / (1 + np.exp(-gate)) * up, rtol=1e-5)
+    assert out[0].tolist() == [1e4 * x[0, 3], 0.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rotary_turns_each_plane_of_queries_and_keys_and_leaves_values(dtype):
+    B, T, heads, D = 2, 5, 3, 4
+    qkv = draw(B, T, 3 * heads * D, dtype=dtype)
+    angles = draw(T, D // 2, seed=1)
+    turned = qkv.copy()
+    ops.rotary_forward(
+        turned, cosines=np.cos(angles).astype(dtype), sines=np.sin(angles).astype(dtype), heads=heads
+    )
+    before = qkv.reshape(B, T, 3, heads, 2, D // 2)
+    after = turned.reshape(B, T, 3, heads, 2, D // 2)
+    plane = before[..., 0, :] + 1j * before[..., 1, :]
+    expected = plane * np.exp(1j * angles)[None, :, None, None]
+    np.testing.assert_allclose(after[:, :, :2, :, 0], expected[:, :, :2].real, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(after[:, :, :2, :, 1], expected[:, :, :2].imag, rtol=1e-4, atol=1e-6)
+    assert (after[:, :, 2] == before[:, :, 2]).all()
+
+
+def test_rotary_makes_scores_depend_on_distance_alone():
+    T, D = 9, 8
+    angles = np.arange(T)[:, None] * 10000.0 ** (-np.arange(D // 2) / (D // 2))
+    qkv = np.tile(draw(3 * D), (1, T, 1))
+    ops.rotary_forward(qkv, cosines=np.cos(angles), sines=np.sin(angles), heads=1)
+    scores = qkv[0, :, :D] @ qkv[0, :, D : 2 * D].T
+    for distance in range(T):
+        along = np.diagonal(scores, -distance)
+        np.testing.assert_allclose(along, along[0], rtol=1e-9, atol=1e-12)
+
+
+def place(**changed):
+    return {"chance": 0.25, "seed": 5, "step": 6, "stream": 1, "first_row": 0, **changed}
+
+
+def dropped(shape=(64, 50), dtype=np.float32, **changed):
+    out = np.empty(shape, dtype)
+    ops.dropout_forward(out, x=np.ones(shape, dtype), **place(**changed))
+    return out
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("chance", [0.0, 0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_and_keeps_the_mean(dtype, chance):
+    out = dropped((400, 250), dtype, chance=chance)
+    assert set(np.unique(out)) <= {dtype(0), dtype(1 / (1 - chance))}
+    assert (out == 0).mean() == pytest.approx(chance, abs=0.006)  # 100,000 draws: four deviations
+    assert out.mean() == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_dropout_mask_is_a_function_of_its_place_alone():
+    whole = dropped()
+    assert (dropped() == whole).all()
+    for cut in (1, 13, 63):
+        parts = [dropped((cut, 50)), dropped((64 - cut, 50), first_row=cut)]
+        assert (np.concatenate(parts) == whole).all()
+    assert (dropped((64, 31)) == whole[:, :31]).all()
+    for other in ({"seed": 5 + 2**40}, {"seed": 4}, {"step": 7}, {"stream": 2}, {"first_row": 64}):
+        agree = (dropped(**other) == whole).mean()
+        assert agree == pytest.approx(0.25**2 + 0.75**2, abs=0.05), other
+
+
+def test_the_masks_that_every_backend_must_give():
+    # By a scalar Philox in Python, at the far ends of its counters.
+    expected = ["1111111111", "1111111111", "0101110111"]
+    rows = dropped((3, 10), seed=2**63 - 1, step=10**9, stream=513, first_row=2**32 - 3)
+    assert ["".join("1" if value else "0" for value in row) for row in rows] == expected
