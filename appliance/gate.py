@@ -15,7 +15,7 @@ order: the reference monitor of Anderson (1972), with the audit record moved bef
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from appliance.allowance import Allowance
 from appliance.catalog import Catalog, Object
@@ -86,6 +86,14 @@ Resource = NamedObject | StagedObject | Object | Thing
 
 
 @dataclass(frozen=True, slots=True)
+class Lack:
+    """Something that the caller found missing, whatever the rules say: its code, and what would mend it."""
+
+    reason: str
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Facts about the appliance that every decision may depend on."""
 
@@ -138,10 +146,12 @@ class Gate:
         *,
         job: str = "",
         named: Sequence[str] = (),
+        lacks: Sequence[Lack] = (),
     ) -> Allowed:
         """Judge one access and log the judgement; return the grant.
 
         `context` adds facts to the appliance's own; `named` lists further resources that the entry records.
+        Each of `lacks` denies, beside whatever the rules say; a caller can only take away, never permit.
         A denial, once it is logged, raises UnknownObject, IntegrityError (the catalog is not what the log
         says), NotIsolated, SealedError, or else PolicyRefused. Where the entry cannot be made durable the
         log's LogUnavailable is raised.
@@ -159,9 +169,12 @@ class Gate:
             decision = Decision(allow=False, policies=(), policy_set=self._engine.digest, reasons=(problem,))
         else:
             decision = self._engine.decide(Request(principal, action, entity, facts))
+        if lacks:
+            reasons = (*decision.reasons, *(lack.reason for lack in lacks))
+            decision = replace(decision, allow=False, reasons=reasons)
         committed = self._record(Request(principal, action, entity, facts), facts, decision, named)
         if not decision.allow:
-            raise _refusal(principal, action, entity, decision, committed.index)
+            raise _refusal(principal, action, entity, decision, committed.index, lacks)
         self._allowance.spend(action, job)
         grant = Grant(
             index=committed.index,
@@ -278,7 +291,9 @@ def _object_entity(object_id: str, kind: str, name: str, state: str, compartment
     return Entity("Object", object_id, attrs)
 
 
-def _refusal(principal: Entity, action: str, entity: Entity, decision: Decision, index: int) -> Exception:
+def _refusal(
+    principal: Entity, action: str, entity: Entity, decision: Decision, index: int, lacks: Sequence[Lack]
+) -> Exception:
     what = (
         f"{entity.attrs['kind']} {entity.attrs['name']}"
         if "name" in entity.attrs
@@ -292,4 +307,4 @@ def _refusal(principal: Entity, action: str, entity: Entity, decision: Decision,
     for reason, (error, next_step) in _STATES.items():
         if reason in decision.reasons:
             return error(f"{told}; {next_step}")
-    return PolicyRefused(told)
+    return PolicyRefused("; ".join((told, *(lack.next_step for lack in lacks))))

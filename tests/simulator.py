@@ -24,9 +24,10 @@ from nacl.signing import SigningKey
 from appliance.age import PayloadReader, PayloadWriter, descriptor_sink
 from appliance.age.x25519 import X25519Identity
 from appliance.catalog import Object
-from appliance.custodian.approvals import make_request, take_approval
+from appliance.custodian.approvals import take_approval
 from appliance.custodian.core import Core, job_entity
 from appliance.custodian.outputs import Outputs, Staged
+from appliance.custodian.requests import Asked, make_request
 from appliance.custodian.start import Opened, open_appliance
 from appliance.custody import release
 from appliance.custody.unsealing import open_custody
@@ -259,18 +260,27 @@ class Simulator(Tampering):
             lines.append(f'{person} namespaces="approval@appliance" ssh-ed25519 {text}')
         return "".join(f"{line}\n" for line in lines)
 
+    def request(
+        self,
+        action: str,
+        *resources: str,
+        recipients: Sequence[str] = (),
+        options: dict[str, str] | None = None,
+        hours: int = 24,
+    ) -> str:
+        """Make a request as the operator and return the document that officers sign."""
+        asked = Asked(action, resources, tuple(recipients), options or {})
+        return make_request(self.core, self.operator, asked, reason="for carol", valid_hours=hours).document
+
+    def approved(self, action: str, *resources: str, **options: str) -> str:
+        """Make a request and have two officers approve it."""
+        document = self.request(action, *resources, options=options)
+        self.approve(document, "alice", "bob")
+        return document
+
     def request_export(self, what: Object, recipient: str) -> str:
         """Make an export request and return the document that officers sign."""
-        made = make_request(
-            self.core,
-            self.operator,
-            action="export",
-            model=what.name,
-            recipient=recipient,
-            reason="for carol",
-            valid_hours=24,
-        )
-        return made.document
+        return self.request("export", what.name, recipients=[recipient])
 
     def sign(self, document: str, officer: str) -> str:
         return sign(self.officers[officer], "approval@appliance", document.encode("ascii"))

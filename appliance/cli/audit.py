@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from appliance.cli.files import read_small, write_new
+from appliance.cli.files import read_small, request_id, write_new
 from appliance.cli.output import emit_facts, emit_json, emit_table, printable
 from appliance.cli.progress import duration_text
 from appliance.cli.session import Noun, Session, example, json_option, pass_session
@@ -114,15 +114,15 @@ def status_command(session: Session, *, as_json: bool) -> None:
         emit_table(("WITNESS", "COSIGNED", "AT"), rows)
 
 
-@audit_command.command("break-glass", epilog=example("appliance audit break-glass --reason 'auditor ill'"))
-@click.option("--reason", required=True, help="Why, for the log.")
+@audit_command.command("break-glass", epilog=example("appliance audit break-glass --request glass.request"))
+@click.option("--request", required=True, metavar="FILE_OR_ID", help="The request that officers approved.")
 @pass_session
-def break_glass_command(session: Session, *, reason: str) -> None:
-    """Let the next job start although the log is long unwitnessed.
+def break_glass_command(session: Session, *, request: str) -> None:
+    """Let the next job start although the log is long unwitnessed; `appliance request break-glass` asks.
 
     It serves one job, whichever starts next, and is gone when the daemon ends. The log names who and why.
     """
-    session.call("BreakGlass", {"reason": reason})
+    session.call("BreakGlass", {"request": request_id(request)})
     click.echo("the next job may start; have the log witnessed: appliance audit challenge")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_SMALL_FILE_BYTES = 1024 * 1024  # keys, requests and signatures are a few KiB
+REQUEST_ID = re.compile(r"[0-9a-f]{64}")
 MAX_RECIPIENT_CHARS = 4096  # a post-quantum recipient takes about 2,000
 
 
@@ -74,3 +77,10 @@ def recipient_text(value: str) -> str:
             f"recipient: expected one line `age1…` in {value}, found {len(lines)} lines of something else"
         )
     return lines[0]
+
+
+def request_id(value: str) -> str:
+    """Return a request's id, given as itself or as the file that officers signed (SHA-256 of it)."""
+    if REQUEST_ID.fullmatch(value):
+        return value
+    return hashlib.sha256(read_small(Path(value), "request")).hexdigest()

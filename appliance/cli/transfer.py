@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from pathlib import Path
 from typing import Any
 
 import click
 
-from appliance.cli.files import folder_descriptor, read_small, recipient_text
+from appliance.cli.files import folder_descriptor, recipient_text, request_id
 from appliance.cli.output import emit_json, emit_json_line, emit_table, printable, size_text
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
 from appliance.errors import ProtocolError
 
-REQUEST_ID = re.compile(r"[0-9a-f]{64}")
 NOT_SIGNED = (
     "an export leaves only signed, so that its recipient can tell it from a forgery: repeat with --sign. "
     "The appliance's export key signs; there is no way to export without."
@@ -95,10 +92,3 @@ def export_command(
 def stage_text(item: dict[str, Any]) -> str:
     """Phrase how far an export is; parts are counted once their number is known."""
     return f"{item['stage']} part {item['part']} of {item['parts']}" if item["parts"] else f"{item['stage']}"
-
-
-def request_id(value: str) -> str:
-    """Return a request's id, given as itself or as the file that officers signed (SHA-256 of it)."""
-    if REQUEST_ID.fullmatch(value):
-        return value
-    return hashlib.sha256(read_small(Path(value), "request")).hexdigest()

@@ -1,32 +1,34 @@
-"""Requests and approvals: what is asked for, who signed it, and whether it was used.
+"""Approvals: who signed a request, whether they are enough, and that each request is used once.
 
 The catalog keeps the documents and signatures; each is verified again whenever it is counted, so a catalog
-that was edited approves nothing. A request is used once: its use is marked before the export begins.
+that was edited approves nothing. For whatever needs officers there are two ways in:
+
+    spend(core, person, given, subject)      all at once: verified, decided, logged as used; then act
+    demand_approved, then `decide`, `use`    where work lies between the decision and the first effect
+
+`subject` is made by `appliance.custodian.requests`. How many approvals are enough is asked here and by the
+rules: both must agree, and a request that lacks some is a logged denial.
 """
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
-from appliance.age import parse_recipient
 from appliance.catalog import Approval as ApprovalRow
 from appliance.catalog import ApprovalRequest as RequestRow
-from appliance.catalog import Object
-from appliance.catalog.catalog import utc_now
 from appliance.custodian.core import Core
+from appliance.custodian.requests import MADE, Subject
 from appliance.errors import (
     AlreadyExists,
     IntegrityError,
     PolicyRefused,
     ReplayRefused,
     UnknownObject,
-    UsageError,
 )
-from appliance.gate import NamedObject, Thing
+from appliance.gate import Allowed, Lack, Thing
 from appliance.home import read_officers
-from audit.entry import Entry, parse_entry
+from audit.entry import JSON, Entry, parse_entry
 from policy.allowed_signers import Signer, parse_allowed_signers
 from policy.approvals import (
     Approval,
@@ -40,17 +42,7 @@ from policy.approvals import (
 from policy.model import Entity
 
 NEEDED = 2
-MADE = "request-made"
 USED = "request-used"
-MAX_VALID_HOURS = 24 * 14
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A new request: its id and the text that officers sign as it is."""
-
-    id: str
-    document: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,49 +55,32 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """A request that may be used: its document, its approvals, its object."""
+    """A request that was not used yet, and who signed it; whether they are enough is decided apart."""
 
     request: ApprovalRequest
     approvals: tuple[Approval, ...]
-    weights: Object
 
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Who approved, each once, the requester left out."""
+        return tuple(sorted({approval.person for approval in self.approvals} - {self.request.requester}))
 
-def make_request(
-    core: Core, person: Entity, *, action: str, model: str, recipient: str, reason: str, valid_hours: int
-) -> Made:
-    """Make and log the canonical request document for one export; raises UsageError."""
-    if action != "export":
-        raise UsageError(f"expected `export` as the action to request, found {action[:40]!r}")
-    if not 1 <= valid_hours <= MAX_VALID_HOURS:
-        raise UsageError(f"expected a request valid for 1 to {MAX_VALID_HOURS} hours, found {valid_hours}")
-    parse_recipient(recipient)
-    found = core.gate.request(person, "request", NamedObject("weights", model)).object
-    assert found is not None  # noqa: S101  a permitted object was resolved
-    expires = datetime.now(UTC) + timedelta(hours=valid_hours)
-    request = ApprovalRequest(
-        log_origin=core.facts.origin,
-        nonce=os.urandom(16).hex(),
-        requester=person.id,
-        action=action,
-        objects=(found.id,),
-        recipients=(recipient,),
-        options={"model": f"{found.name} version {found.version}"},
-        reason=reason,
-        policy_set=core.engine.digest,
-        expires=expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        purpose="model export",
-    )
-    document = request.encode()
-    committed = core.gate.outcome(
-        MADE,
-        f"Person:{person.id}",
-        "request",
-        f"Object:{found.id}",
-        {"request": request.id, "action": action, "expires": request.expires, "reason": reason},
-    )
-    row = RequestRow(request.id, document, person.id, utc_now(), committed.index)
-    core.catalog.add_request(row)
-    return Made(request.id, document.decode("ascii"))
+    def facts(self) -> dict[str, JSON]:
+        """Return what the rules may ask about the approvals."""
+        return {
+            "approvals": len(self.people),
+            "approvers": self.people,
+            "request": self.request.id,
+            "requester": self.request.requester,
+            "reason": self.request.reason,
+        }
+
+    def lacks(self) -> tuple[Lack, ...]:
+        """Return what is missing until this may be used; empty when nothing is."""
+        if len(self.people) >= NEEDED:
+            return ()
+        reason = f"approvals:{len(self.people)}-of-{NEEDED}"
+        return (Lack(reason, f"{NEEDED - len(self.people)} more must sign it and `appliance approve` it"),)
 
 
 def take_approval(core: Core, document: str, signature: str) -> Taken:
@@ -113,7 +88,7 @@ def take_approval(core: Core, document: str, signature: str) -> Taken:
     data = document.encode("ascii", "strict") if document.isascii() else b""
     request = parse_request(data)
     _known(core, request.id, data)
-    check_current(request, log_origin=core.facts.origin, policy_set=core.engine.digest, now=datetime.now(UTC))
+    check_current(request, log_origin=core.facts.origin, policy_set=core.engine.digest, now=core.now())
     approval = verify_approval(signature, data, _signers(core))
     if approval.person in {row.person for row in core.catalog.approvals(request.id)}:
         raise AlreadyExists(f"{approval.person} has approved this request already: another officer must")
@@ -131,33 +106,102 @@ def take_approval(core: Core, document: str, signature: str) -> Taken:
     return Taken(approval.person, count_distinct(_verified(core, request, data), request.requester))
 
 
-def approved_request(core: Core, given: str, model: str, recipient: str) -> Approved:
-    """Return the unused request that `given` (an id or a document) names, for this model and recipient.
+def approved_request(core: Core, given: str) -> Approved:
+    """Return the unused request that `given` (an id or a document) names, its approvals verified anew.
 
-    Raises UnknownObject, ReplayRefused, PolicyRefused, or what the verification of an approval raises. How
-    many approvals are enough is the rules' to say.
+    Raises UnknownObject, ReplayRefused, ApprovalRefused, ApprovalExpired, or what the verification of an
+    approval raises.
     """
-    name = (
-        parse_request(given.encode("ascii", "replace")).id
-        if given.lstrip().startswith("{")
-        else given.strip()
-    )
+    text = given.strip()
+    name = parse_request(given.encode("ascii", "replace")).id if text.startswith("{") else text
     row = core.catalog.request(name)
     request = parse_request(row.document)
     if row.state != "open":
-        raise ReplayRefused(
-            f"request {name[:16]} was used already: each approval counts for one export; ask anew"
-        )
+        raise ReplayRefused(f"request {name[:16]} was used already: each approval counts once; ask anew")
     _demand_unused(core, row)
-    check_current(request, log_origin=core.facts.origin, policy_set=core.engine.digest, now=datetime.now(UTC))
-    weights = core.catalog.get(request.objects[0])
-    if weights.name != model or request.recipients != (recipient,) or request.action != "export":
-        message = (
-            f"request {name[:16]} is for the export of {weights.name} to {request.recipients[0][:20]}…, "
-            f"found {model} to {recipient[:20]}…: ask for what you mean to export"
+    check_current(request, log_origin=core.facts.origin, policy_set=core.engine.digest, now=core.now())
+    return Approved(request, tuple(_verified(core, request, row.document)))
+
+
+def demand_approved(core: Core, given: str, subject: Subject) -> Approved:
+    """Return the unused request that `given` names, which must be for exactly `subject`; PolicyRefused."""
+    approved = approved_request(core, given)
+    if not subject.is_of(approved.request):
+        raise PolicyRefused(
+            f"request {approved.request.id[:16]} is for {in_words(approved.request)}, found "
+            f"{subject.purpose}: ask for what you mean"
         )
-        raise PolicyRefused(message)
-    return Approved(request, tuple(_verified(core, request, row.document)), weights)
+    return approved
+
+
+def decide(
+    core: Core,
+    person: Entity,
+    approved: Approved,
+    subject: Subject,
+    *,
+    context: Mapping[str, JSON] | None = None,
+    job: str = "",
+    named: Sequence[str] = (),
+    lacks: Sequence[Lack] = (),
+) -> Allowed:
+    """Have the gate decide on what was approved, with every approval as a fact; raises what it raises."""
+    facts: dict[str, JSON] = {**(context or {}), **approved.facts()}
+    every = (*approved.lacks(), *lacks)
+    return core.gate.request(
+        person, subject.action, subject.resource, facts, job=job, named=named, lacks=every
+    )
+
+
+def use(core: Core, person: str, approved: Approved, decided: Allowed, job: str = "") -> None:
+    """Mark a request as used, in the log and then in the catalog; from here on it has its effect.
+
+    Raises ReplayRefused where somebody else used it since it was looked at.
+    """
+    request = approved.request
+    if core.catalog.request(request.id).state != "open":
+        raise ReplayRefused(f"request {request.id[:16]} was used meanwhile: each approval counts once")
+    core.gate.outcome(
+        USED,
+        f"Person:{person}",
+        request.action,
+        f"Request:{request.id}",
+        {
+            "request": request.id,
+            "decision": decided.grant.index,
+            "people": approved.people,
+            **({"job": job} if job else {}),
+        },
+    )
+    core.catalog.use_request(request.id)
+
+
+def spend(
+    core: Core,
+    person: Entity,
+    given: str,
+    subject: Subject,
+    *,
+    context: Mapping[str, JSON] | None = None,
+    job: str = "",
+    named: Sequence[str] = (),
+) -> tuple[Approved, Allowed]:
+    """Demand, decide on and use up the request that `given` names; the caller then does what it is for.
+
+    Nothing waits in between, so that no second caller can slip in. Raises what `demand_approved`, `decide`
+    and `use` raise; after an error the request may be used again, except where the log says it was used.
+    """
+    approved = demand_approved(core, given, subject)
+    decided = decide(core, person, approved, subject, context=context, job=job, named=named)
+    use(core, person.id, approved, decided, job)
+    return approved, decided
+
+
+def in_words(request: ApprovalRequest) -> str:
+    """Say what a request is for, in an error message."""
+    options = ", ".join(f"{name} {value}" for name, value in sorted(request.options.items()))
+    recipients = ", ".join(f"{recipient[:20]}…" for recipient in request.recipients)
+    return " ".join(part for part in (request.action, options, recipients and f"to {recipients}") if part)
 
 
 def _demand_unused(core: Core, row: RequestRow) -> None:
@@ -171,8 +215,7 @@ def _demand_unused(core: Core, row: RequestRow) -> None:
     for entry in core.log.entries(row.log_index + 1):
         if row.id.encode("ascii") in entry and _uses(parse_entry(entry), row.id):
             raise ReplayRefused(
-                f"request {row.id[:16]} was used already, says the log: each approval counts for one export; "
-                "ask anew"
+                f"request {row.id[:16]} was used already, says the log: each approval counts once; ask anew"
             )
 
 

@@ -53,6 +53,16 @@ class Caller:
         value = self.parameters.get(name)
         return value if isinstance(value, str) else ""
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        """Return a parameter that is a list of strings, empty where it was left out."""
+        value = self.parameters.get(name)
+        return tuple(str(item) for item in value) if isinstance(value, list | tuple) else ()
+
+    def words(self, name: str) -> dict[str, str]:
+        """Return a parameter that maps names to strings, empty where it was left out."""
+        value = self.parameters.get(name)
+        return {key: str(item) for key, item in value.items()} if isinstance(value, Mapping) else {}
+
     def number(self, name: str) -> int:
         """Return an integer parameter, 0 where it was left out."""
         value = self.parameters.get(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.allowance import Allowance
@@ -151,6 +152,10 @@ class Core:
             unwitnessed_age_s=seen.age_s,
             witnessed_once=seen.size > 0,
         )
+
+    def now(self) -> datetime:
+        """Return the wall clock's time in UTC, which nothing may rest on alone."""
+        return datetime.fromtimestamp(self.clock(), UTC)
 
     def person(self, uid: int) -> Entity:
         """Return the principal of a uid; one that nobody enrolled has no role, so the rules refuse it."""

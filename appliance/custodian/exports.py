@@ -27,15 +27,17 @@ from appliance.bundle.names import media_type_of
 from appliance.bundle.parts import reread_part
 from appliance.bundle.signer import SignerKey
 from appliance.catalog import Object
-from appliance.custodian.approvals import USED, Approved, approved_request
+from appliance.custodian import approvals
+from appliance.custodian.approvals import Approved
 from appliance.custodian.core import Core
 from appliance.custodian.files import give_bytes
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.lineages import lineage_files
+from appliance.custodian.requests import Subject, export_of
 from appliance.custodian.tasks import config_of
 from appliance.custodian.workers import Worker, key_pipe
 from appliance.custody.release import Output
-from appliance.errors import IntegrityError, PolicyRefused, ProtocolError, ReplayRefused, SpaceExhausted
+from appliance.errors import IntegrityError, PolicyRefused, ProtocolError, SpaceExhausted
 from appliance.export.signing import SIGNATURE_NAME
 from appliance.gate import Allowed
 from appliance.worklink import Finished, GivePart, MemberHashed, OpenPart, PartDone
@@ -83,13 +85,13 @@ async def export(
     try:
         core.custody  # noqa: B018  raises SealedError before anything is asked
         check_writable_by(folder_fd, wanted.uid)
-        approved = approved_request(core, wanted.request, wanted.model, wanted.recipient)
+        weights, approved = approved_export(core, wanted)
         job = new_job_id("export")
-        named = (approved.weights.id, config_of(core, approved.weights).id)
-        decided = _decide(core, person, approved, wanted, job, named)
+        named = (weights.id, config_of(core, weights).id)
+        decided = _decide(core, person, approved, export_of(weights, wanted.recipient), job, named)
         run = Run(core, job, person.id, "export", named)
         run.keep(decided.committed)
-        exporting = _Export(core, environment, run, approved, wanted, decided)
+        exporting = _Export(core, environment, run, weights, approved, wanted, decided)
         async for stage in exporting.write(folder_fd):
             yield stage
     finally:
@@ -106,19 +108,27 @@ def check_writable_by(folder_fd: int, uid: int) -> None:
         raise PolicyRefused(f"expected a folder that uid {uid} may write to, found one of uid {found.st_uid}")
 
 
+def approved_export(core: Core, wanted: Wanted) -> tuple[Object, Approved]:
+    """Return the weights that the request named by `wanted` is for, and its approvals.
+
+    A request is for one version: what was published under the name since then needs another. Raises what
+    `approvals.demand_approved` raises.
+    """
+    request = approvals.approved_request(core, wanted.request).request
+    weights = core.catalog.get(request.objects[0]) if request.action == "export" else None
+    if weights is None or weights.name != wanted.model:
+        raise PolicyRefused(
+            f"request {request.id[:16]} is for {approvals.in_words(request)}, found the export of "
+            f"{wanted.model}: ask for what you mean to export"
+        )
+    return weights, approvals.demand_approved(core, request.id, export_of(weights, wanted.recipient))
+
+
 def _decide(
-    core: Core, person: Entity, approved: Approved, wanted: Wanted, job: str, named: Sequence[str]
+    core: Core, person: Entity, approved: Approved, subject: Subject, job: str, named: Sequence[str]
 ) -> Allowed:
-    people = sorted({approval.person for approval in approved.approvals} - {approved.request.requester})
-    context: dict[str, JSON] = {
-        "signed": True,
-        "approvals": len(people),
-        "approvers": people,
-        "request": approved.request.id,
-        "requester": approved.request.requester,
-        "recipient": wanted.recipient,
-    }
-    return core.gate.request(person, "export", approved.weights, context, job=job, named=named)
+    context: dict[str, JSON] = {"signed": True, "recipient": subject.recipients[0]}
+    return approvals.decide(core, person, approved, subject, context=context, job=job, named=named)
 
 
 class _Export:
@@ -129,6 +139,7 @@ class _Export:
         core: Core,
         environment: Mapping[str, str],
         run: Run,
+        weights: Object,
         approved: Approved,
         wanted: Wanted,
         decided: Allowed,
@@ -136,6 +147,7 @@ class _Export:
         self._core = core
         self._environment = environment
         self._run = run
+        self._weights = weights
         self._approved = approved
         self._wanted = wanted
         self._decided = decided
@@ -188,7 +200,7 @@ class _Export:
 
     async def _prepare(self, worker: Worker, label: Label) -> Plan:
         """First pass: have the sealed files hashed, sign what they are, and plan the parts."""
-        weights = self._approved.weights
+        weights = self._weights
         self._run.give(worker, "weights", weights)
         self._run.give(worker, "config", config_of(self._core, weights))
         worker.proceed()
@@ -197,7 +209,7 @@ class _Export:
             raise ProtocolError("an exporting worker hashed other files than a model's")
         digests = {member.name.removeprefix(MODEL): member.sha256 for member in found}
         key = self._core.custody.keyring.export_key()
-        made = lineage_files(self._core, self._approved, self._decided, digests, key)
+        made = lineage_files(self._core, weights, self._approved, self._decided, digests, key)
         self._core.gate.outcome(
             "model-signed",
             f"Job:{self._run.job}",
@@ -231,7 +243,8 @@ class _Export:
     async def _fill(self, worker: Worker, folder: BundleFolder, planned: Plan) -> AsyncGenerator[Stage, None]:
         """Second pass, read-back, second reader, manifest."""
         count = len(planned.part_sizes)
-        self._use_request()
+        # From here on bytes leave: the request counts as used.
+        approvals.use(self._core, self._run.owner, self._approved, self._decided, self._run.job)
         for index in range(count):
             yield Stage("writing", index + 1, count)
             self._give_part(worker, folder, index)
@@ -248,22 +261,6 @@ class _Export:
         manifest = seal_folder(folder, planned.label, files, [self._signer])
         self._hand_over(folder)
         self._record(manifest)
-
-    def _use_request(self) -> None:
-        """From here on bytes leave: the request counts as used, in the log and then in the catalog."""
-        request = self._approved.request
-        if self._core.catalog.request(request.id).state != "open":  # another export was faster
-            raise ReplayRefused(
-                f"request {request.id[:16]} was used meanwhile: each approval counts for one export"
-            )
-        self._core.gate.outcome(
-            USED,
-            f"Person:{self._run.owner}",
-            "export",
-            f"Request:{request.id}",
-            {"request": request.id, "decision": self._decided.grant.index, "job": self._run.job},
-        )
-        self._core.catalog.use_request(request.id)
 
     def _give_part(self, worker: Worker, folder: BundleFolder, index: int) -> None:
         output: Output = self._core.custody.mint_for([parse_recipient(self._wanted.recipient)])
@@ -303,7 +300,7 @@ class _Export:
             os.chown(folder.fd, self._wanted.uid, -1)
 
     def _record(self, manifest: Manifest) -> None:
-        weights: Object = self._approved.weights
+        weights = self._weights
         context: dict[str, JSON] = {
             "object": weights.id,
             "request": self._approved.request.id,

@@ -31,13 +31,13 @@ _ROOM_FOR_EXPORT = 16
 
 def lineage_files(
     core: Core,
+    weights: Object,
     approved: Approved,
     decided: Allowed,
     digests: Mapping[str, str],
     key: EllipticCurvePrivateKey,
 ) -> dict[str, bytes]:
     """Return the lineage files and `model.sig` by name; `digests` are those of the model's own files."""
-    weights = approved.weights
     indexes = _indexes(core, weights, approved, decided)
     receipts: dict[str, tuple[bytes, bytes]] = {}
     names: list[ReceiptName] = []

@@ -15,7 +15,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from appliance import __version__
 from appliance.catalog import Job, Object
-from appliance.custodian import approvals, exports, imports, tasks
+from appliance.custodian import exports, imports, tasks
+from appliance.custodian.approving import Approving
 from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
@@ -63,13 +64,12 @@ class Verbs:
             "Watch": self.watch,
             "Stop": self.stop,
             "Sample": self.sample,
-            "Request": self.request,
-            "Approve": self.approve,
             "Export": self.export,
             "RecoverIdentity": self.recover_identity,
             "TreeHead": self.tree_head,
             "Receipt": self.receipt,
             **Audits(self._core).table(),
+            **Approving(self._core).table(),
         }
 
     async def status(self, caller: Caller) -> Answer:
@@ -250,25 +250,6 @@ class Verbs:
         ) as pieces:
             async for text in pieces:
                 yield {"text": text}
-
-    async def request(self, caller: Caller) -> Answer:
-        """Make the document that officers sign."""
-        person = self._core.person(caller.uid)
-        made = approvals.make_request(
-            self._core,
-            person,
-            action=caller.text("action"),
-            model=caller.text("model"),
-            recipient=caller.text("recipient"),
-            reason=caller.text("reason"),
-            valid_hours=caller.number("valid_hours"),
-        )
-        return {"id": made.id, "document": made.document}
-
-    async def approve(self, caller: Caller) -> Answer:
-        """Take one officer's signature; whoever carries it here need not be that officer."""
-        taken = approvals.take_approval(self._core, caller.text("document"), caller.text("signature"))
-        return {"person": taken.person, "approvals": taken.approvals, "needed": approvals.NEEDED}
 
     async def export(self, caller: Caller) -> AsyncGenerator[Answer, None]:
         """Write a signed, encrypted bundle into the caller's folder."""

@@ -266,12 +266,12 @@ def test_audit_status_tells_witnesses_and_broken_glass(daemon, run):
 
 def test_broken_glass_and_salts_are_asked_for(daemon, run, tmp_path):
     daemon.answers |= {"BreakGlass": {}, "Salt": {"salt": "ab" * 32}}
-    assert "the next job may start" in run("audit", "break-glass", "--reason", "ill").output
+    assert "the next job may start" in run("audit", "break-glass", "--request", "ef" * 32).output
     done = run("audit", "salt", "7", "--out", str(tmp_path / "s"))
     assert done.exit_code == 0, done.output
     assert (tmp_path / "s").read_text() == f"{'ab' * 32}\n"
     assert (tmp_path / "s").stat().st_mode & 0o777 == 0o600
-    assert daemon.asked == [("BreakGlass", {"reason": "ill"}), ("Salt", {"index": 7})]
+    assert daemon.asked == [("BreakGlass", {"request": "ef" * 32}), ("Salt", {"index": 7})]
 
 
 def test_a_receipt_can_be_asked_for_under_the_witnessed_head(daemon, run, tmp_path):
@@ -648,8 +648,9 @@ def test_a_request_is_written_to_the_byte_and_never_over_another(daemon, run, tm
     assert f"ssh-keygen -Y sign -f OFFICER_KEY -n approval@appliance {out}" in done.output
     assert daemon.parameters("Request") == {
         "action": "export",
-        "model": "first",
-        "recipient": "age1qqq",
+        "resources": ["first"],
+        "recipients": ["age1qqq"],
+        "options": {},
         "reason": "review",
         "valid_hours": 72,
     }

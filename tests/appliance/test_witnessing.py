@@ -13,7 +13,14 @@ from appliance.allowance import Allowance
 from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Caller
 from appliance.custodian.witnessing import MAX_SHOWN, forward_s
-from appliance.errors import IntegrityError, PolicyRefused, SealedError, UnknownObject, UsageError
+from appliance.errors import (
+    IntegrityError,
+    PolicyRefused,
+    ReplayRefused,
+    SealedError,
+    UnknownObject,
+    UsageError,
+)
 from appliance.gate import NamedObject
 from audit.cosignature import Cosigner, demand_quorum
 from audit.entry import commitment_under
@@ -109,10 +116,11 @@ def test_each_step_stands_in_the_log(watched, witness):
 
 
 def test_witnessing_works_while_the_vault_is_sealed(watched, witness, ask):
+    request = watched.approved("break-glass")
     watched.seal()
     assert witness(ANN, BEN)["missing"] == 0
     with pytest.raises(SealedError):
-        ask("BreakGlass", reason="try")
+        ask("BreakGlass", request=request)
 
 
 def test_what_was_witnessed_survives_a_crash(watched, witness, ask):
@@ -404,10 +412,13 @@ def start(sim, action, what, job):
 def test_broken_glass_serves_one_job_and_says_so(watched, ask):
     weights = watched.add("weights", "tiny", b"the weights")
     watched.clock.pass_(8 * DAY_S)
+    request = watched.approved("break-glass")
     size = watched.core.log.size
-    ask("BreakGlass", reason="the auditor is ill")
-    (entry,) = watched.entries(size)
-    assert (entry.action, entry.context["reason"]) == ("break-glass", "the auditor is ill")
+    ask("BreakGlass", request=request)
+    entry, used = watched.entries(size)
+    assert (entry.action, entry.context["reason"]) == ("break-glass", "for carol")
+    assert entry.context["approvers"] == ["alice", "bob"]
+    assert used.kind == "request-used"
     assert ask("AuditStatus")["break_glass"] is True
     assert any(text.startswith("glass is broken") for text in watched.core.warnings())
     with watched.refused(PolicyRefused, "witnessing-is-overdue", ["deny use"]):
@@ -426,22 +437,32 @@ def test_broken_glass_serves_one_job_and_says_so(watched, ask):
 def test_a_start_that_is_refused_for_another_reason_does_not_take_the_leave(watched, ask):
     watched.add("weights", "tiny", b"the weights")
     watched.clock.pass_(8 * DAY_S)
-    ask("BreakGlass", reason="try")
+    ask("BreakGlass", request=watched.approved("break-glass"))
     with pytest.raises(UnknownObject):
         watched.core.gate.request(watched.operator, "sample", NamedObject("weights", "none"), job="sample-1")
     assert watched.core.allowance.is_open
 
 
 def test_broken_glass_is_gone_with_the_daemon(watched, ask):
-    ask("BreakGlass", reason="try")
+    ask("BreakGlass", request=watched.approved("break-glass"))
     watched.restart()
     assert not watched.core.allowance.is_open
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "x" * 1001])
-def test_glass_is_not_broken_without_a_reason(watched, ask, reason):
-    with watched.refused(UsageError, "expected a reason of 1 to 1000 characters"):
-        ask("BreakGlass", reason=reason)
+def test_one_person_breaks_no_glass(watched, ask):
+    request = watched.request("break-glass")
+    for officers, found in (((), 0), (("alice",), 1)):
+        watched.approve(request, *officers)
+        with watched.refused(PolicyRefused, f"approvals:{found}-of-2", ["deny break-glass"]):
+            ask("BreakGlass", request=request)
+    assert not watched.core.allowance.is_open
+
+
+def test_leave_for_one_job_is_given_once(watched, ask):
+    request = watched.approved("break-glass")
+    ask("BreakGlass", request=request)
+    with watched.refused(ReplayRefused, "was used already: each approval counts once"):
+        ask("BreakGlass", request=request)
 
 
 def test_a_job_started_again_without_leave_loses_it():

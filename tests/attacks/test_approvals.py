@@ -6,8 +6,9 @@ import hashlib
 
 import pytest
 
-from appliance.custodian.approvals import USED, approved_request, take_approval
-from appliance.custodian.exports import Wanted, _decide
+from appliance.custodian.approvals import USED, take_approval
+from appliance.custodian.exports import Wanted, _decide, approved_export
+from appliance.custodian.requests import export_of
 from appliance.errors import IntegrityError, PolicyRefused, ReplayRefused, UnknownObject
 from appliance.home import CHANGED
 from policy.approvals import parse_request
@@ -26,13 +27,13 @@ class Case:
         self.request = parse_request(self.document.encode()).id
 
     def approved(self):
-        return approved_request(self.sim.core, self.request, "tiny", self.recipient)
+        return approved_export(self.sim.core, Wanted("tiny", self.recipient, self.request, 0))
 
     def decide(self):
         """Decide on the export as the custodian does, up to the gate's answer."""
-        wanted = Wanted("tiny", self.recipient, self.request, 0)
-        named = (self.weights.id,)
-        return _decide(self.sim.core, self.sim.operator, self.approved(), wanted, "export-1", named)
+        weights, approved = self.approved()
+        subject = export_of(weights, self.recipient)
+        return _decide(self.sim.core, self.sim.operator, approved, subject, "export-1", (weights.id,))
 
     def use(self):
         """What the first byte that leaves is preceded by."""
@@ -60,7 +61,7 @@ def test_two_officers_are_enough_and_one_is_not(case):
 def test_a_used_request_is_refused(case):
     case.sim.approve(case.document, "alice", "bob")
     case.use()
-    with case.sim.refused(ReplayRefused, "was used already: each approval counts for one export"):
+    with case.sim.refused(ReplayRefused, "was used already: each approval counts once"):
         case.decide()
 
 
@@ -97,7 +98,7 @@ def test_stale_approvals_of_another_request_do_not_count(case):
     name = parse_request(fresh.encode()).id
     sim.edit_catalog("UPDATE approvals SET request = ?", name)
     with sim.refused(SignatureInvalid, "is not over this message"):
-        approved_request(sim.core, name, "tiny", case.recipient)
+        approved_export(sim.core, Wanted("tiny", case.recipient, name, 0))
 
 
 def test_one_officers_approval_under_two_names_counts_once(case):
@@ -116,15 +117,15 @@ def test_a_document_edited_in_the_catalog_is_not_what_was_made(case):
     edited = case.document.replace(case.recipient, other).encode()
     sim.edit_catalog("UPDATE requests SET document = ?", edited)
     with sim.refused(IntegrityError, "made no such document; catalog.db was changed: restore it"):
-        approved_request(sim.core, case.request, "tiny", other)
+        approved_export(sim.core, Wanted("tiny", other, case.request, 0))
 
 
 def test_approvals_are_for_this_model_and_recipient(case):
     sim = case.sim
     sim.approve(case.document, "alice", "bob")
     for model, recipient in (("other", case.recipient), ("tiny", sim.recipient())):
-        with sim.refused(PolicyRefused, "is for the export of tiny to .*: ask for what you mean"):
-            approved_request(sim.core, case.request, model, recipient)
+        with sim.refused(PolicyRefused, "is for export model tiny version 1 to age.*: ask for what you mean"):
+            approved_export(sim.core, Wanted(model, recipient, case.request, 0))
 
 
 def test_an_officers_file_exchanged_while_it_runs_approves_nothing(case):

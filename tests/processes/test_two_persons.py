@@ -132,7 +132,7 @@ def test_approvals_of_one_recipient_release_nothing_to_another(desk: Desk):
     desk.recipient = json.loads(
         checked(*PYTHON, "appliance", "keygen", "recipient", "other", "--out", desk.folder, "--json")
     )["recipient"]
-    desk.demand_not_exported(8, "ask for what you mean to export")
+    desk.demand_not_exported(8, "ask for what you mean")
 
 
 def test_a_key_that_nobody_enrolled_approves_nothing(desk: Desk, template: Template):
