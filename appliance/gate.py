@@ -104,6 +104,9 @@ class World:
     unwitnessed_entries: int
     unwitnessed_age_s: int
     witnessed_once: bool
+    custody: str
+    log_custody: str
+    since_boot_s: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +168,8 @@ class Gate:
             "break_glass": self._allowance.lifts(action, job),
         }
         known, entity, problem = self._resolve(resource)
+        if not problem and "compartments" in entity.attrs:
+            facts["labels"], problem = self._labels(entity, named)
         if problem:
             decision = Decision(allow=False, policies=(), policy_set=self._engine.digest, reasons=(problem,))
         else:
@@ -234,6 +239,23 @@ class Gate:
         entity = _object_entity(row.id, row.kind, row.name, "ready", row.compartments)
         return row, entity, self._differs(row)
 
+    def _labels(self, entity: Entity, named: Sequence[str]) -> tuple[list[str], str]:
+        """Return the compartments of a resource and of all that is named beside it, and what is wrong."""
+        labels: set[str] = {*_labels_of(entity)}
+        for each in named:
+            if each == entity.id:
+                continue
+            try:
+                row = self._catalog.get(each)
+            except UnknownObject:
+                return sorted(labels), "unknown-object"
+            except IntegrityError:
+                return sorted(labels), "catalog-damaged"
+            if problem := self._differs(row):
+                return sorted(labels), problem
+            labels |= set(row.compartments)
+        return sorted(labels), ""
+
     def _is_published(self, object_id: str) -> bool:
         """Say whether an object is in the catalog: the right to verify it ended there, and `use` begins."""
         try:
@@ -289,6 +311,11 @@ class Gate:
 def _object_entity(object_id: str, kind: str, name: str, state: str, compartments: Sequence[str]) -> Entity:
     attrs = {"kind": kind, "name": name, "state": state, "compartments": tuple(compartments)}
     return Entity("Object", object_id, attrs)
+
+
+def _labels_of(entity: Entity) -> Sequence[str]:
+    labels = entity.attrs.get("compartments")
+    return labels if isinstance(labels, (list, tuple)) else ()
 
 
 def _refusal(

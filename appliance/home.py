@@ -105,6 +105,7 @@ class Facts:
     witness_quorum: int
     people: Mapping[str, str]
     roles: Mapping[str, tuple[str, ...]]
+    compartments: Mapping[str, tuple[str, ...]]
 
     def canonical(self) -> bytes:
         """Return sorted ASCII JSON: what `digest` hashes and `home.json` holds."""
@@ -170,7 +171,8 @@ def parse_facts(raw: bytes, where: str) -> Facts:
             raise ValueError("unexpected fields")
         value["trust"] = tuple(value["trust"])
         value["witnesses"] = tuple(value["witnesses"])
-        value["roles"] = {name: tuple(roles) for name, roles in value["roles"].items()}
+        for field in ("roles", "compartments"):
+            value[field] = {name: tuple(given) for name, given in value[field].items()}
         facts = Facts(**value)
         if type(facts.format) is not int or facts.format != FORMAT or facts.profile not in PROFILES:
             raise ValueError("another format or profile")

@@ -59,6 +59,7 @@ def initialise(
     trust: Sequence[str],
     officers: str | None,
     people: Mapping[int, str],
+    compartments: Mapping[str, Sequence[str]] | None = None,
     hybrid: bool = False,
     post_quantum_log: bool = False,
     witnesses: Sequence[str] = (),
@@ -97,6 +98,7 @@ def initialise(
             officers=officers or "",
             enrolled=enrolled,
             roles=_roles(enrolled.values(), [signer.person for signer in signers]),
+            compartments=compartments or {},
             hybrid=hybrid,
             post_quantum_log=post_quantum_log,
             witnesses=witnesses,
@@ -151,6 +153,7 @@ def _build(
     officers: str,
     enrolled: Mapping[int, str],
     roles: Mapping[str, tuple[str, ...]],
+    compartments: Mapping[str, Sequence[str]],
     hybrid: bool,
     post_quantum_log: bool,
     witnesses: Sequence[str],
@@ -182,6 +185,7 @@ def _build(
         witness_quorum=witness_quorum,
         people={str(uid): name for uid, name in sorted(enrolled.items())},
         roles=roles,
+        compartments={name: tuple(sorted(set(labels))) for name, labels in compartments.items()},
     )
     plain = keyring.encode()
     try:

@@ -82,10 +82,13 @@ def gate_alone(folder: Path) -> Callable[[], object]:
             unwitnessed_entries=100,
             unwitnessed_age_s=60,
             witnessed_once=True,
+            custody="file:",
+            log_custody="file:",
+            since_boot_s=3600,
         ),
         monotonic=time.monotonic,
     )
-    person = Entity("Person", "operator", {"uid": os.getuid(), "roles": ("operator",)})
+    person = Entity("Person", "operator", {"uid": os.getuid(), "roles": ("operator",), "compartments": ()})
     appliance = Thing(Entity("Appliance", "log.example/gate", {}))
     return lambda: gate.request(person, "status", appliance)
 

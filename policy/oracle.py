@@ -7,9 +7,11 @@ allow only where the rules permit and this list is empty:
 1. every request states profile, sealed and isolated, of the right type, and the profile is one of two;
 2. while sealed, or in the isolated profile on a host that is not isolated: only looking, opening, closing,
    stopping and witnessing;
-3. an export is signed for the outside and approved by two officers, two people other than the requester;
+3. an export, shredding and a change of what decides (the rules, the officers) are approved by two officers,
+   two people other than the requester; an export is signed for the outside;
 4. a job gets a key only for what the decision that started it named;
-5. what nobody has verified yet is for verifying only (or is about to be created).
+5. an object in quarantine, which nobody has verified yet, is for verifying only (or is about to be created);
+6. nobody, and no job of theirs, gets at data of a compartment that they do not carry.
 """
 
 from __future__ import annotations
@@ -20,20 +22,28 @@ from policy.model import Request
 
 PROFILES = frozenset({"development", "isolated"})
 ALWAYS_POSSIBLE = frozenset({"status", "unseal", "seal", "stop", "witness"})
-POSSIBLE_WHILE_STAGED = frozenset({"verify", "create"})
-OFFICERS_FOR_EXPORT = 2
+POSSIBLE_IN_QUARANTINE = frozenset({"verify", "create"})
+NEEDS_OFFICERS = frozenset({"export", "shred"})
+SETTINGS_THAT_DECIDE = frozenset({"policy", "officers", "people", "trust"})
+OFFICERS = 2
 
 _FACTS: Mapping[str, type] = {"profile": str, "sealed": bool, "isolated": bool}
-_EXPORT_FACTS: Mapping[str, type] = {"approvals": int, "requester": str, "signed": bool}
+_APPROVED: Mapping[str, type] = {"approvals": int, "requester": str}
+_EXPORT_FACTS: Mapping[str, type] = {**_APPROVED, "signed": bool}
 
 
 def broken_invariants(request: Request) -> tuple[str, ...]:
     """Return a reason code for each promise that allowing `request` would break; empty when none."""
+    context = request.context
     export = request.action == "export"
-    missing = _missing(request.context, _FACTS) + (_missing(request.context, _EXPORT_FACTS) if export else ())
-    if missing:
+    approved = request.action in NEEDS_OFFICERS or (
+        request.action == "configure" and context.get("setting") in SETTINGS_THAT_DECIDE
+    )
+    more = _EXPORT_FACTS if export else _APPROVED if approved else {}
+    if missing := _missing(context, {**_FACTS, **more}):
         return missing
-    return _state(request) + (_export(request) if export else ()) + _keys(request)
+    signed = ("invariant:export-signed",) if export and not context["signed"] else ()
+    return _state(request) + (_officers(context) if approved else ()) + signed + _keys(request)
 
 
 def _missing(context: Mapping[str, object], facts: Mapping[str, type]) -> tuple[str, ...]:
@@ -57,24 +67,35 @@ def _state(request: Request) -> tuple[str, ...]:
     return broken
 
 
-def _export(request: Request) -> tuple[str, ...]:
-    context = request.context
+def _officers(context: Mapping[str, object]) -> tuple[str, ...]:
     claimed = context["approvals"]
     # Counted again from the names: a signature by the requester is not a second person.
     others = [name for name in _names(context.get("approvers")) if name != context["requester"]]
-    enough = isinstance(claimed, int) and min(claimed, len(set(others))) >= OFFICERS_FOR_EXPORT
-    two = () if enough else ("invariant:two-officers",)
-    return two if context["signed"] else (*two, "invariant:export-signed")
+    enough = isinstance(claimed, int) and min(claimed, len(set(others))) >= OFFICERS
+    return () if enough else ("invariant:two-officers",)
 
 
 def _keys(request: Request) -> tuple[str, ...]:
-    principal, resource = request.principal, request.resource
+    principal, resource, action = request.principal, request.resource, request.action
     broken: tuple[str, ...] = ()
     if principal.type == "Job" and resource.id not in _names(principal.attrs.get("objects")):
         broken += ("invariant:job-names-it",)
-    if resource.attrs.get("state") == "staged" and request.action not in POSSIBLE_WHILE_STAGED:
-        broken += ("invariant:staged",)
+    if action in POSSIBLE_IN_QUARANTINE:
+        return broken
+    if resource.type == "Object" and resource.attrs.get("state") != "ready":
+        broken += ("invariant:quarantined",)
+    if resource.type in {"Object", "Bundle"}:
+        broken += _need_to_know(request)
     return broken
+
+
+def _need_to_know(request: Request) -> tuple[str, ...]:
+    stated = request.context.get("labels")
+    if not isinstance(stated, (list, tuple, set, frozenset)):
+        return ("context-missing:labels",)
+    labels = {*_names(request.resource.attrs.get("compartments")), *stated}
+    told = {*_names(request.principal.attrs.get("compartments"))}
+    return () if labels <= told else ("invariant:need-to-know",)
 
 
 def _names(value: object) -> Collection[object]:

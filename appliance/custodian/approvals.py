@@ -92,8 +92,9 @@ def take_approval(core: Core, document: str, signature: str) -> Taken:
     approval = verify_approval(signature, data, _signers(core))
     if approval.person in {row.person for row in core.catalog.approvals(request.id)}:
         raise AlreadyExists(f"{approval.person} has approved this request already: another officer must")
-    officer = Entity("Person", approval.person, {"roles": core.facts.roles.get(approval.person, ())})
-    decided = core.gate.request(officer, "approve", Thing(core.appliance()), {"request": request.id})
+    decided = core.gate.request(
+        core.officer(approval.person), "approve", Thing(core.appliance()), {"request": request.id}
+    )
     core.gate.outcome(
         "approved",
         f"Person:{approval.person}",

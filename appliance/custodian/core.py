@@ -7,7 +7,7 @@ so that no verb can forget to ask.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,7 @@ class Core:
     live: LiveGrants
     monotonic: Callable[[], float] = time.monotonic
     clock: Callable[[], float] = time.time
+    since_boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
     sysroot: Path = Path("/")
     gate: Gate = field(init=False)
     witnessing: Witnessing = field(init=False)
@@ -151,6 +152,9 @@ class Core:
             unwitnessed_entries=seen.entries,
             unwitnessed_age_s=seen.age_s,
             witnessed_once=seen.size > 0,
+            custody=self.facts.custody,
+            log_custody=self.facts.log_custody,
+            since_boot_s=int(self.since_boot()),
         )
 
     def now(self) -> datetime:
@@ -161,14 +165,26 @@ class Core:
         """Return the principal of a uid; one that nobody enrolled has no role, so the rules refuse it."""
         name = self.facts.person_of(uid)
         if name is None:
-            return Entity("Person", f"uid-{uid}", {"roles": (), "uid": uid})
-        return Entity("Person", name, {"roles": self.facts.roles.get(name, ()), "uid": uid})
+            return Entity("Person", f"uid-{uid}", {"roles": (), "compartments": (), "uid": uid})
+        known = self.officer(name)
+        return Entity("Person", name, {**known.attrs, "uid": uid})
+
+    def officer(self, name: str) -> Entity:
+        """Return the principal of a signing key: a person by name, wherever they are."""
+        attrs = {
+            "roles": self.facts.roles.get(name, ()),
+            "compartments": self.facts.compartments.get(name, ()),
+        }
+        return Entity("Person", name, attrs)
 
     def appliance(self) -> Entity:
         """Return the appliance as a resource."""
         return Entity("Appliance", self.facts.origin, {})
 
 
-def job_entity(job: str, owner: str, purpose: str, objects: Iterable[str]) -> Entity:
-    """Return a job as a principal: it may use the objects that its decisions named, and no others."""
-    return Entity("Job", job, {"owner": owner, "purpose": purpose, "objects": sorted(objects)})
+def job_entity(
+    job: str, owner: str, purpose: str, objects: Iterable[str], compartments: Sequence[str] = ()
+) -> Entity:
+    """Return a job as a principal: it may use what its decisions named, and knows what its owner knows."""
+    attrs = {"owner": owner, "purpose": purpose, "objects": sorted(objects), "compartments": compartments}
+    return Entity("Job", job, attrs)

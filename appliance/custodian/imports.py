@@ -133,7 +133,12 @@ def _last(core: Core, channel: str) -> Last | None:
 
 
 def _entity(manifest: Manifest) -> Entity:
-    attrs = {"kind": manifest.kind, "direction": "import", "signer": ",".join(manifest.signers)}
+    attrs = {
+        "kind": manifest.kind,
+        "direction": "import",
+        "signer": ",".join(manifest.signers),
+        "compartments": (),
+    }
     return Entity("Bundle", manifest.bundle_id, attrs)
 
 
@@ -162,7 +167,8 @@ async def _open(
 ) -> list[int]:
     """Have all parts' keys released under one decision and the contents sealed; return the tokens."""
     core = run.core
-    principal = job_entity(run.job, run.owner, "import", (manifest.bundle_id,))
+    told = core.facts.compartments.get(run.owner, ())
+    principal = job_entity(run.job, run.owner, "import", (manifest.bundle_id,), told)
     allowed = core.gate.request(principal, "open", Thing(bundle), job=run.job)
     run.keep(allowed.committed)
     fronts = [_read_front(quarantine / part.name) for part in manifest.parts]

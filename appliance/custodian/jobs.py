@@ -61,7 +61,8 @@ class Run:
 
     def use(self, resource: NamedObject | Object) -> Allowed:
         """Ask for one object on this job's behalf; raises what the gate raises."""
-        principal = job_entity(self.job, self.owner, self.purpose, self._objects)
+        told = self.core.facts.compartments.get(self.owner, ())
+        principal = job_entity(self.job, self.owner, self.purpose, self._objects, told)
         allowed = self.core.gate.request(principal, "use", resource, job=self.job)
         self.keep(allowed.committed)
         return allowed

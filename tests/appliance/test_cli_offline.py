@@ -495,6 +495,7 @@ def facts_of(profile, custody):
         witness_quorum=0,
         people={},
         roles={},
+        compartments={},
     )
 
 

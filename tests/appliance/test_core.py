@@ -69,6 +69,11 @@ def test_a_log_that_cannot_be_written_is_not_alive(sim):
 
 
 def test_a_job_names_its_objects_in_order(sim):
-    entity = job_entity("train-1", "ada", "train", ["b", "a"])
+    entity = job_entity("train-1", "ada", "train", ["b", "a"], ("clinical",))
     assert (entity.type, entity.id) == ("Job", "train-1")
-    assert entity.attrs == {"owner": "ada", "purpose": "train", "objects": ["a", "b"]}
+    assert entity.attrs == {
+        "owner": "ada",
+        "purpose": "train",
+        "objects": ["a", "b"],
+        "compartments": ("clinical",),
+    }

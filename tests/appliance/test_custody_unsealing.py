@@ -96,6 +96,7 @@ def appliance(tmp_path):
         witness_quorum=0,
         people={},
         roles={},
+        compartments={},
     )
     vault = Vault(home.vault)
     vault.create()

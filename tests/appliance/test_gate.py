@@ -7,6 +7,7 @@ from dataclasses import replace
 import cedarpy
 import pytest
 
+from appliance.custodian.core import job_entity
 from appliance.errors import NotIsolated, PolicyRefused, SealedError, UnknownObject
 from appliance.gate import KEY_ACTIONS, LEASE_S, NamedObject, StagedObject, Thing
 from audit.note import VerifierKey
@@ -193,7 +194,8 @@ def test_a_rule_by_itself_sets_no_exit_code(sim, weights, name, monkeypatch):
 
 @pytest.mark.parametrize("action", ["status", "stop", "seal", "unseal", "configure", "request"])
 def test_a_decision_about_the_appliance_enters_no_live_table(sim, action):
-    grant = sim.ask(action, Thing(sim.core.appliance()))
+    setting = {"setting": "log-key"} if action == "configure" else {}
+    grant = sim.ask(action, Thing(sim.core.appliance()), **setting)
     assert not sim.core.live._unused
     with sim.refused(PolicyRefused, f"found '{action}', which yields no key here"):
         sim.open(grant)
@@ -212,10 +214,12 @@ def test_the_actions_that_release_a_key_are_these_three():
 
 
 def test_an_import_opens_its_bundle_alone(sim):
-    person_bundle = Entity("Bundle", "b" * 64, {"kind": "corpus", "direction": "in", "signer": "ada"})
+    person_bundle = Entity(
+        "Bundle", "b" * 64, {"kind": "corpus", "direction": "in", "signer": "ada", "compartments": ()}
+    )
     sim.ask("import", Thing(person_bundle))
     assert not sim.core.live._unused
-    job = Entity("Job", "import-1", {"owner": "operator", "purpose": "import", "objects": ["b" * 64]})
+    job = job_entity("import-1", "operator", "import", ["b" * 64])
     grant = sim.core.gate.request(job, "open", Thing(person_bundle), job="import-1").grant
     assert sim.core.live._unused == {grant.index: grant}
 
@@ -224,8 +228,8 @@ def test_only_the_custodian_verifies_and_only_what_is_staged(sim):
     staged = sim.stage(b"a checkpoint")
     with sim.refused(PolicyRefused, "may not verify weights tiny", ["deny verify"]):
         sim.ask("verify", staged)
-    with sim.refused(PolicyRefused, "may not use weights tiny: .*invariant:staged", ["deny use"]):
-        job = Entity("Job", "j", {"owner": "operator", "purpose": "train", "objects": [staged.id]})
+    with sim.refused(PolicyRefused, "may not use weights tiny: .*invariant:quarantined", ["deny use"]):
+        job = job_entity("j", "operator", "train", [staged.id])
         sim.core.gate.request(job, "use", staged, job="j")
     assert sim.open(sim.ask("verify", staged, CUSTODIAN)) == b"a checkpoint"
 

@@ -31,6 +31,7 @@ FACTS = Facts(
     witness_quorum=0,
     people={"0": "operator"},
     roles={"operator": ("operator",)},
+    compartments={"operator": ("clinical",)},
 )
 
 

@@ -207,6 +207,7 @@ def test_a_checkpoint_that_is_given_away_in_the_catalog_is_not_used(sim, job):
     stolen = sim.add("weights", "secret", b"of another job")
     sim.edit_catalog("UPDATE checkpoints SET weights = ?", stolen.id)
     sim.edit_catalog("UPDATE objects SET job = ? WHERE id = ?", JOB, stolen.id)
-    job.resume(sim.operator, JOB)
+    with sim.refused(IntegrityError, DIFFERS, ["deny train"]):
+        job.resume(sim.operator, JOB)
     with sim.refused(IntegrityError, DIFFERS, ["deny use"]):
         sim.use(sim.core.catalog.get(stolen.id), JOB)

@@ -18,6 +18,9 @@ DEVELOPMENT = {
     "unwitnessed_age_s": 0,
     "witnessed_once": False,
     "break_glass": False,
+    "custody": "passphrase:",
+    "log_custody": "file:",
+    "since_boot_s": 3600,
 }
 
 
@@ -28,18 +31,21 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def facts() -> dict[str, object]:
-    return dict(DEVELOPMENT)
+    return {**DEVELOPMENT, "labels": []}
 
 
 @pytest.fixture(scope="session")
 def person() -> Callable[..., Entity]:
-    return lambda *roles: Entity("Person", "ada", {"roles": roles, "uid": 1000}, ())
+    return lambda *roles: Entity("Person", "ada", {"roles": roles, "compartments": (), "uid": 1000}, ())
 
 
 @pytest.fixture(scope="session")
 def thing() -> Callable[..., Entity]:
-    def make(kind: str = "config", state: str = "ready", name: str = "a" * 64) -> Entity:
-        return Entity("Object", name, {"kind": kind, "name": "tiny", "compartments": (), "state": state}, ())
+    def make(
+        kind: str = "config", state: str = "ready", name: str = "a" * 64, labels: tuple[str, ...] = ()
+    ) -> Entity:
+        attrs = {"kind": kind, "name": "tiny", "compartments": labels, "state": state}
+        return Entity("Object", name, attrs, ())
 
     return make
 
@@ -47,13 +53,15 @@ def thing() -> Callable[..., Entity]:
 @pytest.fixture(scope="session")
 def job() -> Callable[..., Entity]:
     return lambda purpose, *names: Entity(
-        "Job", "j1", {"owner": "ada", "purpose": purpose, "objects": names}, ()
+        "Job", "j1", {"owner": "ada", "purpose": purpose, "objects": names, "compartments": ()}, ()
     )
 
 
 @pytest.fixture(scope="session")
 def ask(engine: Engine) -> Callable[..., Decision]:
     def ask(principal: Entity, action: str, resource: Entity, **more: object) -> Decision:
-        return engine.decide(Request(principal, action, resource, {**DEVELOPMENT, **more}))
+        guarded = "compartments" in resource.attrs and action != "configure"
+        labels = {"labels": resource.attrs["compartments"]} if guarded else {}
+        return engine.decide(Request(principal, action, resource, {**DEVELOPMENT, **labels, **more}))
 
     return ask
