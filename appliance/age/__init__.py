@@ -4,6 +4,7 @@ Anything written here can be opened with the public `age` program and the identi
 Source: C2SP age specification (c2sp.org/age), native X25519 and mlkem768x25519 recipients only.
 """
 
+from appliance.age.chunk import payload_key
 from appliance.age.files import decrypt, encrypt, open_bytes, seal_bytes
 from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, Header, Stanza, parse_header, read_header
 from appliance.age.hybrid import HybridIdentity, HybridRecipient
@@ -16,7 +17,7 @@ from appliance.age.recipients import (
     parse_recipient,
     unwrap_file_key,
 )
-from appliance.age.stream import PayloadWriter, descriptor_sink, payload_key
+from appliance.age.stream import PayloadWriter, descriptor_sink
 from appliance.age.x25519 import X25519Identity, X25519Recipient
 
 __all__ = [

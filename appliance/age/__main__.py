@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         try:
-            _run(options, sys.stdin.buffer, sys.stdout.buffer)
+            with open(sys.stdin.fileno(), "rb", closefd=False) as source:
+                _run(options, source, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         except OSError as error:
             raise _stream_failed(error) from error
@@ -59,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace, source: BinaryIO, target: BinaryIO) -> None:
+def _run(options: argparse.Namespace, source: io.BufferedIOBase, target: BinaryIO) -> None:
     if options.command == "keygen":
         _keygen(target, hybrid=options.hybrid)
     elif options.command == "encrypt":

@@ -1,6 +1,6 @@
 """Whole age files, as streams or in memory: header, nonce, payload in one call.
 
-Streams need only `read` and `write`; memory stays constant. Source: c2sp.org/age, "Encrypted file format".
+Streams need only be buffered; memory stays constant. Source: c2sp.org/age, "Encrypted file format".
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import os
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
+from appliance.age.chunk import CHUNK_SIZE, payload_key
 from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, read_header
 from appliance.age.identity import Identity, Recipient
 from appliance.age.recipients import encode_header, unwrap_file_key
-from appliance.age.stream import CHUNK_SIZE, PayloadWriter, decrypt_stream, payload_key
+from appliance.age.stream import RUN, PayloadWriter, decrypt_stream, pieces
 from appliance.errors import IntegrityError
 
 
-def encrypt(source: BinaryIO, target: BinaryIO, recipients: Sequence[Recipient]) -> int:
+def encrypt(source: io.BufferedIOBase, target: BinaryIO, recipients: Sequence[Recipient]) -> int:
     """Seal all of `source` to the recipients; returns the plaintext size. Raises UsageError."""
     file_key = bytearray(os.urandom(FILE_KEY_SIZE))
     header = encode_header(file_key, recipients)
@@ -25,13 +26,13 @@ def encrypt(source: BinaryIO, target: BinaryIO, recipients: Sequence[Recipient])
     key = payload_key(file_key, nonce)
     target.write(header + nonce)
     with PayloadWriter(target.write, key) as payload:
-        while data := source.read(16 * CHUNK_SIZE):
-            payload.write(data)
+        for piece, _ in pieces(source.readinto, RUN * CHUNK_SIZE):
+            payload.write(piece)
     _wipe(file_key, key)
     return payload.size
 
 
-def decrypt(source: BinaryIO, target: BinaryIO, identities: Sequence[Identity]) -> int:
+def decrypt(source: io.BufferedIOBase, target: BinaryIO, identities: Sequence[Identity]) -> int:
     """Open one age file; returns the plaintext size. On any error discard what was written.
 
     Raises WrongSecret when none of the identities fits, IntegrityError for damage anywhere.
@@ -71,7 +72,9 @@ def open_bytes(sealed: bytes, identities: Sequence[Identity]) -> bytearray:
     return out
 
 
-def _decrypt(source: BinaryIO, write: Callable[[memoryview], object], identities: Sequence[Identity]) -> int:
+def _decrypt(
+    source: io.BufferedIOBase, write: Callable[[memoryview], object], identities: Sequence[Identity]
+) -> int:
     file_key = unwrap_file_key(read_header(source), identities)
     nonce = source.read(NONCE_SIZE)
     if len(nonce) != NONCE_SIZE:
@@ -80,7 +83,7 @@ def _decrypt(source: BinaryIO, write: Callable[[memoryview], object], identities
         )
     key = payload_key(file_key, nonce)
     try:
-        return decrypt_stream(source.read, key, write)
+        return decrypt_stream(source.readinto, key, write)
     finally:
         _wipe(file_key, key)
 

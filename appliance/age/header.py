@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import binascii
 import hmac
+import io
 import re
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def _mac(file_key: bytes | bytearray, marked: bytes) -> bytes:
         key[:] = bytes(len(key))
 
 
-def read_header(stream: BinaryIO) -> Header:
+def read_header(stream: BinaryIO | io.BufferedIOBase) -> Header:
     """Read one header and not a byte more, at most 64 KiB; raises IntegrityError."""
     lines: list[bytes] = []
     left = MAX_HEADER_SIZE

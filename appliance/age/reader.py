@@ -1,8 +1,8 @@
 """Seekable reads of a sealed payload: any range, straight into the caller's buffer, without the rest.
 
-Guarantee: no byte is returned before its chunk's tag fits, and none at all before the *final* chunk was
-verified, so a truncated, extended or spliced payload is refused when it is opened. Source: c2sp.org/age,
-"Payload": seeking.
+Guarantees: no byte is handed out before its chunk's tag fits, and none at all before the *final* chunk was
+verified, so a truncated, extended or spliced payload is refused when it is opened; a read that fails leaves
+zeros. Source: c2sp.org/age, "Payload": seeking.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import io
 import os
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-
-from appliance.age.stream import BATCH, CHUNK_SIZE, SEALED_SIZE, TAG_SIZE, chunk_nonce
+from appliance.age.chunk import BATCH, CHUNK_SIZE, SEALED_SIZE, Lane, lanes_for, plain_size
+from appliance.age.lanes import side_by_side
 from appliance.errors import IntegrityError, UsageError
 
 
@@ -27,18 +25,14 @@ class PayloadReader(io.RawIOBase):
     def __init__(self, fd: int, key: bytes | bytearray, offset: int, length: int) -> None:
         super().__init__()
         self._fd = fd
-        self._aead = ChaCha20Poly1305(key)
+        self._lanes = lanes_for(key)
         self._offset = offset
+        self._length = length
         self._count = max(1, -(-length // SEALED_SIZE))
-        self._final_size = length - (self._count - 1) * SEALED_SIZE - TAG_SIZE
-        if length < TAG_SIZE or self._final_size < 0 or (self._final_size == 0 and self._count > 1):
-            raise IntegrityError(
-                f"payload: expected whole chunks and a final one, found {length} bytes in all"
-            )
-        self.size = (self._count - 1) * CHUNK_SIZE + self._final_size
+        final_size = plain_size(self._count - 1, length - (self._count - 1) * SEALED_SIZE)
+        self.size = (self._count - 1) * CHUNK_SIZE + final_size
         """Plaintext bytes in all."""
         self._at = 0
-        self._sealed = memoryview(bytearray(BATCH * SEALED_SIZE))
         self._held = memoryview(bytearray(CHUNK_SIZE))
         self._held_index = -1
         self._hold(self._count - 1)  # before any position is trusted: the end is where it claims to be
@@ -64,79 +58,100 @@ class PayloadReader(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # no Buffer type in 3.11
-        """Fill the buffer with plaintext straight from the chunks; returns the bytes read."""
+        """Fill the buffer with plaintext from where the reader stands; returns the bytes read."""
         out = memoryview(buffer).cast("B")
         wanted = max(0, min(len(out), self.size - self._at))
-        done = 0
-        while done < wanted:
-            index, within = divmod(self._at, CHUNK_SIZE)
-            whole = self._whole_chunks(index, wanted - done) if within == 0 else 0
-            if whole:
-                taken = self._decrypt(index, whole, out[done:])
-            else:
-                self._hold(index)
-                taken = min(wanted - done, self._plain_size(index) - within)
-                out[done : done + taken] = self._held[within : within + taken]
-            self._at += taken
-            done += taken
-        return done
+        if wanted:
+            self.open_into(out[:wanted], self._at)
+        self._at += wanted
+        return wanted
+
+    def open_into(self, buffer: bytearray | memoryview, offset: int) -> None:
+        """Fill the whole buffer, which the caller owns, with the plaintext that begins at byte `offset`.
+
+        Whole chunks are decrypted where they are to lie, on all cores; the ends of a range that share a chunk
+        with others go through one that is kept, so neighbours read in turn decrypt it once. Raises
+        IntegrityError, then with zeros in the buffer, and UsageError beyond the end.
+        """
+        out = memoryview(buffer).cast("B")
+        if not 0 <= offset <= self.size - len(out):
+            raise UsageError(
+                f"payload: expected a range within {self.size} bytes, found {len(out)} bytes from {offset}"
+            )
+        try:
+            done = 0
+            while done < len(out):
+                done += self._open_some(out[done:], offset + done)
+        except BaseException:
+            _clear(out)
+            raise
 
     def wipe(self) -> None:
         """Overwrite the plaintext held between reads."""
         self._held[:] = bytes(CHUNK_SIZE)
         self._held_index = -1
 
-    def _plain_size(self, index: int) -> int:
-        return self._final_size if index == self._count - 1 else CHUNK_SIZE
+    def _open_some(self, out: memoryview, offset: int) -> int:
+        """Fill the beginning of `out` up to the next chunk, or with all whole chunks that it has room for."""
+        index, within = divmod(offset, CHUNK_SIZE)
+        whole = self._whole_chunks(index, len(out)) if within == 0 else 0
+        if whole and not (whole == 1 and index == self._held_index):
+            size = self._plain_end(index + whole) - offset
+            self._open_whole(index, whole, out[:size])
+        else:
+            self._hold(index)
+            size = min(len(out), self._plain_end(index + 1) - offset)
+            out[:size] = self._held[within : within + size]
+        return size
 
     def _whole_chunks(self, index: int, room: int) -> int:
-        """Return how many chunks from `index` fit entirely into `room` bytes, at most a batch."""
-        whole = min(room // CHUNK_SIZE, BATCH, self._count - index)
-        if (
-            index + whole == self._count - 1
-            and whole < BATCH
-            and room - whole * CHUNK_SIZE >= self._final_size
-        ):
-            whole += 1
-        return whole
+        """Return how many chunks from `index` fit entirely into `room` bytes."""
+        if room >= self.size - index * CHUNK_SIZE:
+            return self._count - index
+        return room // CHUNK_SIZE
+
+    def _open_whole(self, index: int, count: int, out: memoryview) -> None:
+        """Decrypt `count` chunks from `index` into `out`, by batches, side by side."""
+
+        def batch(lane: Lane, number: int) -> None:
+            first = number * BATCH
+            chunks = min(BATCH, count - first)
+            self._decrypt(lane, index + first, chunks, out[first * CHUNK_SIZE :])
+
+        side_by_side(self._lanes, -(-count // BATCH), batch)
 
     def _hold(self, index: int) -> None:
         if self._held_index != index:
             self._held_index = -1
-            self._decrypt(index, 1, self._held)
+            self._decrypt(self._lanes[0], index, 1, self._held)
             self._held_index = index
 
-    def _decrypt(self, index: int, count: int, out: memoryview) -> int:
-        """Decrypt `count` chunks from `index` into `out`; returns the plaintext bytes."""
-        sealed = self._pread(
-            index, (count - 1) * SEALED_SIZE + self._plain_size(index + count - 1) + TAG_SIZE
-        )
-        done = 0
-        for i in range(count):
-            size = self._plain_size(index + i)
-            chunk = sealed[i * SEALED_SIZE : i * SEALED_SIZE + size + TAG_SIZE]
-            plain = out[done : done + size]
-            nonce = chunk_nonce(index + i, final=index + i == self._count - 1)
-            try:
-                self._aead.decrypt_into(nonce, chunk, None, plain)
-            except InvalidTag as error:
-                plain[:] = bytes(size)  # unauthenticated bytes never reach the caller
-                raise IntegrityError(
-                    f"payload: chunk {index + i} of {self._count} does not fit its tag; it was altered, cut "
-                    "or moved, or the key is another object's"
-                ) from error
-            done += size
-        return done
+    def _decrypt(self, lane: Lane, index: int, count: int, out: memoryview) -> None:
+        """Read `count` chunks from `index`, at most a batch, and open them into the beginning of `out`."""
+        end = min((index + count) * SEALED_SIZE, self._length)
+        sealed = lane.buffer(end - index * SEALED_SIZE)
+        _pread(self._fd, sealed, self._offset + index * SEALED_SIZE)
+        lane.open(index, sealed, out, final=index + count == self._count)
 
-    def _pread(self, index: int, size: int) -> memoryview:
-        view = self._sealed[:size]
-        start = self._offset + index * SEALED_SIZE
-        done = 0
-        while done < size:
-            got = os.preadv(self._fd, [view[done:]], start + done)
-            if got == 0:
-                raise IntegrityError(
-                    f"payload: expected bytes up to {start + size}, found the end at {start + done}"
-                )
-            done += got
-        return view
+    def _plain_end(self, index: int) -> int:
+        """Return where the plaintext before chunk `index` ends."""
+        return min(index * CHUNK_SIZE, self.size)
+
+
+def _pread(fd: int, view: memoryview, start: int) -> None:
+    done = 0
+    while done < len(view):
+        got = os.preadv(fd, [view[done:]], start + done)
+        if got == 0:
+            raise IntegrityError(
+                f"payload: expected bytes up to {start + len(view)}, found the end at {start + done}"
+            )
+        done += got
+
+
+def _clear(out: memoryview) -> None:
+    """Overwrite with zeros, a chunk at a time: the buffer may be as large as memory."""
+    zeros = bytes(CHUNK_SIZE)
+    for at in range(0, len(out), CHUNK_SIZE):
+        piece = out[at : at + CHUNK_SIZE]
+        piece[:] = zeros[: len(piece)]

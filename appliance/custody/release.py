@@ -14,10 +14,11 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from appliance.age.chunk import payload_key
 from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, parse_header
 from appliance.age.identity import Identity, Recipient
 from appliance.age.recipients import encode_header, unwrap_file_key
-from appliance.age.stream import descriptor_sink, payload_key
+from appliance.age.stream import descriptor_sink
 from appliance.custody.keyring import Keyring
 from appliance.errors import IntegrityError, OtherTarget, PolicyRefused, UsageError, WrongSecret
 from appliance.grants import Grant, LiveGrants

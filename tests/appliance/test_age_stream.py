@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import tracemalloc
 
 import pytest
@@ -11,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import age
-from appliance.age import stream
+from appliance.age import chunk
 from appliance.errors import IntegrityError, SpaceExhausted, UsageError
 
 KEY = bytes(range(32))
-CHUNK = stream.CHUNK_SIZE
-EDGES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1, 16 * CHUNK, 17 * CHUNK + 5]
+CHUNK = chunk.CHUNK_SIZE
+EDGES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1, 16 * CHUNK, 17 * CHUNK + 5, 33 * CHUNK]
 
 
 def pattern(size):
@@ -60,7 +61,7 @@ def test_what_is_written_is_read_whatever_the_size(opened, size):
     assert reader.read(1) == b""
 
 
-@given(st.lists(st.integers(0, 3 * CHUNK), max_size=5))
+@given(st.lists(st.sampled_from([0, 1, 70_000, CHUNK, 16 * CHUNK, 17 * CHUNK + 1, 40 * CHUNK]), max_size=4))
 def test_how_the_writer_is_fed_does_not_matter(pieces):
     plain = pattern(sum(pieces))[: sum(pieces)]
     assert sealed(plain, pieces) == sealed(plain)
@@ -93,25 +94,54 @@ def test_seeking_counts_from_start_here_and_end_and_stops_before_zero(opened):
 
 def test_the_end_is_verified_before_any_position_is_trusted(opened):
     data = sealed(pattern(3 * CHUNK)[: 3 * CHUNK])
-    for cut in (data[:-1], data[: stream.SEALED_SIZE], data[: 2 * stream.SEALED_SIZE], data + data[:20]):
-        with pytest.raises(IntegrityError, match=r"chunk . of . does not fit its tag"):
+    for cut in (data[:-1], data[: chunk.SEALED_SIZE], data[: 2 * chunk.SEALED_SIZE], data + data[:20]):
+        with pytest.raises(IntegrityError, match=r"chunk . does not fit its tag"):
             opened(cut)
 
 
 def test_lengths_that_no_writer_leaves_are_refused(opened):
-    for length in (0, 15, stream.SEALED_SIZE + 1, stream.SEALED_SIZE + 16):
-        with pytest.raises(IntegrityError, match=f"found {length} bytes in all"):
+    for length in (0, 15, chunk.SEALED_SIZE + 1, chunk.SEALED_SIZE + 16):
+        with pytest.raises(
+            IntegrityError, match=f"found {length % chunk.SEALED_SIZE}; it was cut or extended"
+        ):
             opened(bytes(length))
+
+
+def test_a_range_is_opened_into_the_given_buffer_and_nothing_beside_it(opened):
+    plain = pattern(40 * CHUNK + 99)[: 40 * CHUNK + 99]
+    reader = opened(sealed(plain), offset=5)
+    for offset, size in ((0, len(plain)), (1, 38 * CHUNK), (CHUNK, 39 * CHUNK), (40 * CHUNK, 99), (7, 0)):
+        room = bytearray(b"\xaa" * (size + 20))
+        reader.open_into(memoryview(room)[10 : 10 + size], offset)
+        assert room[10 : 10 + size] == plain[offset : offset + size]
+        assert room[:10] == room[10 + size :] == b"\xaa" * 10
+    for offset, size in ((0, len(plain) + 1), (len(plain), 1), (-1, 1)):
+        with pytest.raises(UsageError, match=f"expected a range within {len(plain)} bytes"):
+            reader.open_into(bytearray(size), offset)
+
+
+@pytest.mark.parametrize("damaged", [0, 17, 39])
+def test_one_damaged_chunk_of_many_leaves_nothing_of_the_others_and_no_thread(opened, damaged):
+    data = bytearray(sealed(pattern(41 * CHUNK)))
+    data[damaged * chunk.SEALED_SIZE + 70] ^= 1
+    reader = opened(bytes(data))
+    threads = threading.active_count()
+    out = bytearray(b"\xaa" * 40 * CHUNK)
+    with pytest.raises(IntegrityError, match=f"chunk {damaged} does not fit its tag"):
+        reader.open_into(out, 0)
+    assert out == bytes(40 * CHUNK)
+    assert threading.active_count() == threads
 
 
 def test_a_damaged_chunk_yields_an_error_and_no_unverified_byte(opened):
     data = bytearray(sealed(pattern(3 * CHUNK)[: 3 * CHUNK]))
-    data[stream.SEALED_SIZE + 5] ^= 1
+    data[chunk.SEALED_SIZE + 5] ^= 1
     reader = opened(bytes(data))
     out = bytearray(b"\xaa" * 3 * CHUNK)
-    with pytest.raises(IntegrityError, match="chunk 1 of 3 does not fit its tag"):
+    with pytest.raises(IntegrityError, match="chunk 1 does not fit its tag"):
         reader.readinto(out)
-    assert out[CHUNK : 2 * CHUNK] == bytes(CHUNK)
+    assert out == bytes(3 * CHUNK)
+    assert reader.tell() == 0
     assert reader.read(10) == pattern(10)[:10]  # what is whole still opens
 
 
@@ -142,14 +172,18 @@ def test_without_close_nothing_opens(opened):
         writer.write(b"x")
 
 
-def test_a_sink_that_fails_shuts_the_writer(opened):
+@pytest.mark.parametrize("size", [CHUNK, 100 * CHUNK])
+def test_a_sink_that_fails_shuts_the_writer(size):
     def full(_):
         raise SpaceExhausted("no space")
 
-    writer = age.PayloadWriter(full, KEY)
-    writer.write(b"x" * CHUNK)
-    with pytest.raises(SpaceExhausted):
+    def use(writer):
+        writer.write(bytes(size))
         writer.close()
+
+    writer = age.PayloadWriter(full, KEY)
+    with pytest.raises(SpaceExhausted):
+        use(writer)
     with pytest.raises(UsageError, match="found it closed or failed"):
         writer.write(b"x")
     writer.close()

@@ -1,0 +1,94 @@
+"""Independent pieces of one job side by side: threads that begin and end within one call.
+
+The cipher lets go of the interpreter while it works, so as many lanes as cores run at once. Guarantees: when
+`side_by_side` returns or raises, no thread of it is left; the first error ends all lanes and is the one that
+is raised; what is emitted is emitted in order, by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+_Tool = TypeVar("_Tool")
+_Result = TypeVar("_Result")
+
+MAX_LANES = 8
+"""More cores than these are not used: memory is the limit by then (2 lanes: half of memcpy's rate)."""
+
+
+def lane_count() -> int:
+    """Return how many lanes are worth having: the cores that this process may use, within `MAX_LANES`."""
+    return min(MAX_LANES, len(os.sched_getaffinity(0)))
+
+
+def side_by_side(
+    tools: Sequence[_Tool],
+    count: int,
+    work: Callable[[_Tool, int], _Result],
+    emit: Callable[[_Result], object] | None = None,
+) -> None:
+    """Call `work(tool, item)` for items 0 to `count` - 1, each lane with a tool of its own.
+
+    `emit` gets the results in the order of the items; a lane takes its next item after that, so a result may
+    live in its tool. A process that may start no more threads does the rest alone.
+    """
+    job = _Job(count, work, emit)
+    threads = [threading.Thread(target=job.run, args=(tool,)) for tool in tools[1 : max(1, count)]]
+    started: list[threading.Thread] = []
+    with suppress(RuntimeError):  # no more threads to be had
+        for thread in threads:
+            thread.start()
+            started.append(thread)
+    job.run(tools[0])
+    for thread in started:
+        thread.join()
+    if job.error is not None:
+        raise job.error
+
+
+class _Job(Generic[_Tool, _Result]):
+    """What the lanes of one call share: the next item, whose turn it is, and the first error."""
+
+    def __init__(
+        self, count: int, work: Callable[[_Tool, int], _Result], emit: Callable[[_Result], object] | None
+    ) -> None:
+        self.error: BaseException | None = None
+        self._count = count
+        self._work = work
+        self._emit = emit
+        self._taken = self._emitted = 0
+        self._changed = threading.Condition()
+
+    def run(self, tool: _Tool) -> None:
+        """Take items until there are none, or until a lane failed."""
+        try:
+            while (item := self._take()) is not None:
+                result = self._work(tool, item)
+                if self._emit is not None and self._my_turn(item):
+                    self._emit(result)
+                    self._pass_on()
+        except BaseException as error:  # noqa: BLE001 the caller's thread raises it
+            with self._changed:
+                self.error = self.error or error
+                self._changed.notify_all()
+
+    def _take(self) -> int | None:
+        with self._changed:
+            if self.error is not None or self._taken == self._count:
+                return None
+            self._taken += 1
+            return self._taken - 1
+
+    def _my_turn(self, item: int) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self.error is not None or self._emitted == item)
+            return self.error is None
+
+    def _pass_on(self) -> None:
+        with self._changed:
+            self._emitted += 1
+            self._changed.notify_all()
