@@ -237,7 +237,7 @@ class Gate:
                 return None, unknown, "unknown-object"
         assert row is not None  # noqa: S101  narrows the union for the type checker
         entity = _object_entity(row.id, row.kind, row.name, "ready", row.compartments)
-        return row, entity, self._differs(row)
+        return row, entity, "object-retired" if row.retired else self._differs(row)
 
     def _labels(self, entity: Entity, named: Sequence[str]) -> tuple[list[str], str]:
         """Return the compartments of a resource and of all that is named beside it, and what is wrong."""

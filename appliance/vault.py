@@ -167,6 +167,15 @@ class Vault:
         """Remove what was staged under an id; nothing happens when there is nothing."""
         _remove(self._root / _INCOMING / check_object_id(object_id))
 
+    def remove(self, object_id: str) -> bool:
+        """Remove a published object; returns whether there was one. Its bytes are not overwritten."""
+        folder = self._root / check_object_id(object_id)
+        if not folder.exists():
+            return False
+        _remove(folder)
+        self._sync_parents()
+        return True
+
     def recover(self) -> tuple[str, ...]:
         """Remove what an earlier process left half-written; returns the names. Run it first."""
         names = sorted(path.name for path in (self._root / _INCOMING).iterdir())

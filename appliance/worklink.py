@@ -14,6 +14,8 @@ travels as the read end of a pipe that holds exactly its bytes, so that it is ne
     GivePart   a part to write + key                     PartDone   a part of an export is complete
     Proceed    go on to the next phase                   Progress   numbers about the run
     Stop       end at the next safe point                Checkpoint two sealed outputs belong together
+                                                         Damaged    the state that was given does not open
+                                                         Resumed    which state the run goes on from
     Refused    an input or output is not to be had       Verified   what a fresh reader found
                                                          Text       a piece of a sample
                                                          Finished / Failed
@@ -30,6 +32,7 @@ from appliance.strictjson import JSON
 TASKS = ("train", "sample", "ingest", "import", "export", "verify", "verify-export")
 PAYLOAD_KEY_BYTES = 32
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
+_BACKEND = re.compile(r"[a-z][a-z0-9_./-]{0,39}")
 
 
 def _hex_256(text: str) -> None:
@@ -195,13 +198,36 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Two sealed outputs are the state after `step` steps."""
+    """Two sealed outputs are the state after `step` steps, and the config's rule which states stay."""
 
     step: int
     weights: int
     optimizer: int
     flops: int
     seed: int
+    keep_last: int
+    keep_best: int
+    keep_every: int
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """The state that was given does not open, or is not one of this run: the one before it, please."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The run goes on after `step` steps, on `backend`; the state was computed on `made_on`."""
+
+    step: int
+    made_on: str
+    backend: str
+
+    def __post_init__(self) -> None:
+        """Raise ProtocolError for names that are none: they are logged in clear."""
+        for name in (self.made_on, self.backend):
+            if not _BACKEND.fullmatch(name):
+                raise ProtocolError("expected the name of a backend from a worker, found other characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +282,8 @@ TO_CUSTODIAN = kinds(
     PartDone,
     Progress,
     Checkpoint,
+    Damaged,
+    Resumed,
     Verified,
     Text,
     Finished,

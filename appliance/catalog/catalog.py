@@ -64,6 +64,12 @@ class Catalog:
             return self._object(row)
         raise UnknownObject(f"object {object_id[:80]}: expected it in the catalog, found no such id")
 
+    def retire(self, object_id: str, log_index: int) -> None:
+        """Record that an object's bytes leave the vault, as that entry says; raises UnknownObject."""
+        meta = _json({"retired": log_index})
+        if not self._database.write("UPDATE objects SET meta = ? WHERE id = ?", meta, object_id):
+            self.get(object_id)
+
     def find(self, kind: str, name: str, version: int | None = None) -> Object | None:
         """Return an object by name, the newest version unless one is given; None when there is none."""
         query = f"{_OBJECT} WHERE kind = ? AND name = ? AND (? IS NULL OR version = ?) ORDER BY version DESC"
@@ -143,10 +149,15 @@ class Catalog:
             self.job(job_id)
 
     def add_checkpoint(self, job_id: str, step: int, weights: str, optimizer: str) -> None:
-        """Record a saved state after `step` steps, which is then how far the job got."""
+        """Record a saved state after `step` steps, which is then how far the job got.
+
+        It takes the place of an earlier one of that step, which turned out damaged.
+        """
         with self.transaction():
             self._database.write(
-                "INSERT INTO checkpoints VALUES (?, ?, ?, ?)", job_id, step, weights, optimizer
+                "INSERT INTO checkpoints VALUES (?, ?, ?, ?) ON CONFLICT (job, step) DO UPDATE "
+                "SET weights = excluded.weights, optimizer = excluded.optimizer",
+                *(job_id, step, weights, optimizer),
             )
             self.set_job(job_id, step=step)
 
@@ -165,13 +176,22 @@ class Catalog:
         )
 
     def _job(self, row: Row) -> Job:
-        query = "SELECT object FROM job_objects WHERE job = ? AND role = ? ORDER BY position"
+        query = (
+            "SELECT object FROM job_objects JOIN objects ON objects.id = object "
+            "WHERE job_objects.job = ? AND role = ? AND meta = '{}' ORDER BY position"
+        )
         corpora, results = (
             tuple(found for (found,) in self._database.rows(query, row[0], role))
             for role in ("corpus", "result")
         )
-        saved = "SELECT step, weights, optimizer FROM checkpoints WHERE job = ? ORDER BY step"
-        checkpoints = tuple(Checkpoint(*found) for found in self._database.rows(saved, row[0]))
+        saved = (
+            "SELECT step, weights, optimizer, objects.meta <> '{}' FROM checkpoints "
+            "JOIN objects ON objects.id = weights WHERE checkpoints.job = ? ORDER BY step"
+        )
+        checkpoints = tuple(
+            Checkpoint(step, weights, optimizer, bool(retired))
+            for step, weights, optimizer, retired in self._database.rows(saved, row[0])
+        )
         return replace(Job(*row), corpora=corpora, results=results, checkpoints=checkpoints)
 
     # ---- requests and approvals ------------------------------------------------------------------

@@ -42,6 +42,11 @@ class Object:
     """The job that made it; empty for none."""
     meta: Mapping[str, object] = field(default_factory=lambda: _NOTHING, hash=False)
 
+    @property
+    def retired(self) -> bool:
+        """Whether its bytes have left the vault; the row stays, because later objects name it."""
+        return "retired" in self.meta
+
     def __post_init__(self) -> None:
         """Raise IntegrityError for a value that no entry could have given."""
         _hex("object id", self.id)
@@ -60,6 +65,8 @@ class Checkpoint:
     step: int
     weights: str
     optimizer: str
+    retired: bool = False
+    """Whether its objects have left the vault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,11 @@ class Job:
     results: tuple[str, ...] = ()
     checkpoints: tuple[Checkpoint, ...] = ()
     """Oldest first."""
+
+    @property
+    def kept(self) -> tuple[Checkpoint, ...]:
+        """The checkpoints whose objects are in the vault, oldest first."""
+        return tuple(each for each in self.checkpoints if not each.retired)
 
     def __post_init__(self) -> None:
         """Raise IntegrityError for a value that no job can have."""

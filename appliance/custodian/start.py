@@ -24,6 +24,7 @@ from appliance.custodian.approvals import USED
 from appliance.custodian.core import Core
 from appliance.custodian.imports import IMPORTED, ROLE
 from appliance.custodian.outputs import row_of
+from appliance.custodian.retention import RETIRED, complete_retirement
 from appliance.custody.logkeys import open_log_keys, retire_log_keys
 from appliance.errors import Busy, IntegrityError, UnknownObject
 from appliance.gate import CREATED
@@ -94,7 +95,7 @@ def open_appliance(
         )
         caught_up = catch_up(core)
         cut_off = end_cut_off_jobs(core)
-        known = [row.id for row in catalog.list()]
+        known = [row.id for row in catalog.list() if not row.retired]
         core.missing, core.orphans = vault.damaged(known), vault.orphans(known)
         retire_log_keys(home.keys, len(log.epochs.chain.closings))
         undo.pop_all()
@@ -192,6 +193,7 @@ _REPEATED: Mapping[str, Callable[[Core, bytes, int], bool]] = {
     CREATED: _repeat_created,
     IMPORTED: _repeat_imported,
     USED: _repeat_used,
+    RETIRED: complete_retirement,
 }
 
 

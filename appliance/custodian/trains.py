@@ -12,6 +12,8 @@ from appliance.catalog import Job, Object
 from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
+from appliance.custodian.retention import Figures, Rule, fall_out, retire
+from appliance.custodian.states import States
 from appliance.custodian.workers import Worker, checked_name
 from appliance.errors import (
     ApplianceError,
@@ -24,9 +26,11 @@ from appliance.errors import (
 from appliance.gate import NamedObject
 from appliance.worklink import (
     Checkpoint,
+    Damaged,
     Finished,
     Progress,
     Refused,
+    Resumed,
     Sealed,
     Stop,
     WantInput,
@@ -47,6 +51,8 @@ class Training:
 
     run: Run
     row: Job
+    states: States
+    figures: Figures
     task: asyncio.Task[None] | None = None
     worker: Worker | None = None
     stopping: bool = False
@@ -86,7 +92,7 @@ class Trains:
             config=found.id,
             log_index=allowed.committed.index,
         )
-        return self._launch(Training(run, row))
+        return self._launch(self._training(run, row))
 
     def resume(self, person: Entity, job: str) -> str:
         """Decide on and continue a job from its last checkpoint; raises UnknownObject or Busy."""
@@ -96,13 +102,14 @@ class Trains:
         if row.state == "done":
             raise UsageError(f"job {job} is complete after {row.step} steps: nothing is left to resume")
         config = self._core.catalog.get(row.config)
-        named = [config.id]
-        if row.checkpoints:
-            named += [row.checkpoints[-1].weights, row.checkpoints[-1].optimizer]
+        named = [config.id, *(name for each in row.kept for name in (each.weights, each.optimizer))]
         allowed = self._core.gate.request(person, "train", config, job=job, named=named)
         run = Run(self._core, job, person.id, "train", named)
         run.keep(allowed.committed)
-        return self._launch(Training(run, replace(row, owner=person.id)))
+        return self._launch(self._training(run, replace(row, owner=person.id)))
+
+    def _training(self, run: Run, row: Job) -> Training:
+        return Training(run, row, States(self._core, run, row), Figures(self._core, row.id))
 
     def _compare(self, row: Job) -> None:
         """Compare a job's row with the entry that began it, its checkpoint with who made it; IntegrityError.
@@ -113,11 +120,8 @@ class Trains:
         same = began.decision is not None and began.decision.allow and began.context.get("job") == row.id
         said = (f"Person:{row.owner}", "train", f"Object:{row.config}")
         same = same and (began.principal, began.action, began.resource) == said
-        if row.checkpoints:
-            saved = [
-                self._core.catalog.get(each)
-                for each in (row.checkpoints[-1].weights, row.checkpoints[-1].optimizer)
-            ]
+        for kept in row.kept:
+            saved = [self._core.catalog.get(each) for each in (kept.weights, kept.optimizer)]
             same = same and [(each.kind, each.job) for each in saved] == [
                 (kind, row.id) for kind in MADE_BY_TRAINING
             ]
@@ -220,7 +224,6 @@ class Trains:
 
     async def _work(self, training: Training, outputs: Outputs) -> Finished:
         core, run, row = self._core, training.run, training.row
-        resume = row.checkpoints[-1] if row.checkpoints else None
         numbers = {"name": row.name}
         worker = await Worker.start("train", row.id, core.facts.profile, numbers, self._environment)
         training.worker = worker
@@ -233,9 +236,7 @@ class Trains:
         }
         run.keep(core.gate.outcome("jail", "Custodian:custodian", "train", f"JobRecord:{row.id}", jail))
         run.give(worker, "config", core.catalog.get(row.config))
-        if resume is not None:
-            run.give(worker, "weights", core.catalog.get(resume.weights))
-            run.give(worker, "optimizer", core.catalog.get(resume.optimizer))
+        training.states.give_next(worker)
         worker.proceed()
         run.tell("started", row.step, row.steps)
         if training.stopping:
@@ -261,9 +262,13 @@ class Trains:
             elif isinstance(message, Sealed):
                 outputs.sealed(message)
             elif isinstance(message, Progress):
-                self._progress(training.run, training.row, message)
+                self._progress(training, message)
             elif isinstance(message, Checkpoint):
                 publishing.create_task(self._checkpoint(training, outputs, message, in_order))
+            elif isinstance(message, Damaged):
+                training.states.damaged(worker)
+            elif isinstance(message, Resumed):
+                training.states.resumed(message)
             elif isinstance(message, Finished):
                 return message
             else:
@@ -285,7 +290,10 @@ class Trains:
             worker.send(Refused(refused.code))
             raise
 
-    def _progress(self, run: Run, row: Job, message: Progress) -> None:
+    def _progress(self, training: Training, message: Progress) -> None:
+        run, row = training.run, training.row
+        if message.bits_per_byte >= 0:
+            training.figures.note(message.step, message.bits_per_byte)
         figures = {
             "loss": _figure(message.loss, 4),
             "bits_per_byte": _figure(message.bits_per_byte, 4),
@@ -313,9 +321,26 @@ class Trains:
             with core.catalog.transaction():
                 core.catalog.add_checkpoint(job, message.step, weights.id, optimizer.id)
                 core.catalog.add_result(job, weights.id)
+            context: dict[str, JSON] = {
+                "job": job,
+                "step": message.step,
+                "weights": weights.id,
+                "optimizer": optimizer.id,
+            }
+            resource = f"JobRecord:{job}"
+            run.keep(core.gate.outcome("checkpoint", "Custodian:custodian", "train", resource, context))
+            self._retire(training, message)
         for made in (weights, optimizer):
             run.keep(core.gate.receipt_of(made.log_index))
         run.tell("checkpoint", message.step, core.catalog.job(job).steps, object=weights.id)
+
+    def _retire(self, training: Training, message: Checkpoint) -> None:
+        """Let go of what the config's rule no longer keeps; what lies beyond this step is left alone."""
+        kept = [each for each in self._core.catalog.job(training.row.id).kept if each.step <= message.step]
+        rule = Rule(message.keep_last, message.keep_best, message.keep_every)
+        fallen = fall_out([each.step for each in kept], training.figures.by_step, rule)
+        retire(self._core, training.row.id, training.run.owner, [c for c in kept if c.step in fallen])
+        training.figures.keep([each.step for each in kept if each.step not in fallen])
 
 
 def _figure(value: float, digits: int) -> float | None:

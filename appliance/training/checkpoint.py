@@ -2,12 +2,15 @@
 
 Batches and first weights follow from (seed, step), so the data position and the random state of a run are
 both its step number; it stands in the metadata of the optimizer's file, with what must not have changed.
+A `Snapshot` is a second copy of all that, so that it can be written while further steps are taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from appliance.errors import ContentRefused
 from appliance.training.config import TrainConfig
@@ -34,6 +37,28 @@ class TrainingState:
     weights: Mapping[str, Array]
     optimizer: Mapping[str, Array]
     metadata: Mapping[str, str]
+
+
+class Snapshot:
+    """Room for one state, used over and over: taking one is a copy in memory, without a new allocation."""
+
+    def __init__(self) -> None:
+        self._room: dict[str, Array] = {}
+
+    def take(self, state: TrainingState) -> TrainingState:
+        """Copy a state whose tensors are views; the copy is valid until the next call."""
+        return TrainingState(
+            self._copied("weights", state.weights), self._copied("moments", state.optimizer), state.metadata
+        )
+
+    def _copied(self, part: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
+        copies: dict[str, Array] = {}
+        for name, tensor in tensors.items():
+            if (room := self._room.get(f"{part}/{name}")) is None:
+                room = self._room[f"{part}/{name}"] = np.empty_like(tensor)
+            np.copyto(room, tensor, casting="no")
+            copies[name] = room
+        return copies
 
 
 def encode_progress(progress: Progress) -> dict[str, str]:

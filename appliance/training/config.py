@@ -59,12 +59,22 @@ class DataConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepConfig:
+    """Which checkpoints stay in the vault; one that no key keeps is removed, the newest two never are."""
+
+    last: int
+    best: int
+    every: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Everything that decides a run; equal configs and corpora give equal weights."""
 
     model: ModelConfig
     train: RunConfig
     data: DataConfig
+    keep: KeepConfig
 
     def canonical(self) -> bytes:
         """One byte string per value: ASCII JSON with sorted keys."""
@@ -116,6 +126,13 @@ KEYS: Mapping[str, Mapping[str, Key]] = MappingProxyType(
         "data": MappingProxyType(
             {"corpus": Key(str, 1, 64, "characters", "name of the sealed corpus: a-z 0-9 - _ .")}
         ),
+        "keep": MappingProxyType(
+            {
+                "last": Key(int, 2, 10**6, "checkpoints", "the newest stay in the vault"),
+                "best": Key(int, 0, 10**6, "checkpoints", "with the lowest held-out bits per byte stay too"),
+                "every": Key(int, 0, 10**9, "steps", "checkpoints at multiples of this stay too; 0: none"),
+            }
+        ),
     }
 )
 
@@ -141,6 +158,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, int | float]]] = MappingProxyTyp
                 "checkpoint_every": 500,
                 "validation_fraction": 0.1,
             },
+            "keep": {"last": 3, "best": 1, "every": 0},
         }
     }
 )
@@ -163,7 +181,10 @@ def parse_config(data: bytes) -> TrainConfig:
             raise _refused(name, "a table", table)
     tables = {name: _table(name, document.get(name, {}), PRESETS[preset].get(name, {})) for name in KEYS}
     config = TrainConfig(
-        ModelConfig(**tables["model"]), RunConfig(**tables["train"]), DataConfig(**tables["data"])
+        ModelConfig(**tables["model"]),
+        RunConfig(**tables["train"]),
+        DataConfig(**tables["data"]),
+        KeepConfig(**tables["keep"]),
     )
     _check_together(config)
     return config

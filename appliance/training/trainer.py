@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appliance.errors import ContentRefused, JobFailed
+from appliance.errors import JobFailed
 from appliance.training import accounting, checkpoint
 from appliance.training.checkpoint import Progress, TrainingState
 from appliance.training.config import TrainConfig
@@ -44,7 +44,11 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, corpus: ByteCorpus, backend: Backend, state: TrainingState | None = None
     ) -> None:
-        """Start at step 0, or go on from `state`; raise `ContentRefused` when it is not of this run."""
+        """Start at step 0, or go on from `state`; raise `ContentRefused` when it is not of this run.
+
+        A state of another backend is taken: the run goes on, and its bits are no longer those of one that
+        never changed backends.
+        """
         self.config = config
         self.corpus = corpus
         self.model = GPT(config.model, backend)
@@ -129,11 +133,6 @@ class Trainer:
 
     def _restore(self, state: TrainingState) -> None:
         progress = checkpoint.parse_progress(state.metadata, self.config)
-        if progress.backend != self._backend.NAME:
-            raise ContentRefused(
-                f"checkpoint: expected a state of the backend {self._backend.NAME!r}, found one of "
-                f"{progress.backend[:40]!r}; resume with that backend"
-            )
         first, second = checkpoint.split_moments(state.optimizer)
         self.model.load(state.weights)
         fill(self._optimizer.first, first, "checkpoint, first moments")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,12 +108,16 @@ class SealedOutput:
 
 
 class Port:
-    """Requests and answers of one worker, in order; a `Stop` is remembered whenever it arrives."""
+    """Requests and answers of one worker, in order; a `Stop` is remembered whenever it arrives.
+
+    One thread may ask and wait for answers while another sends numbers and looks for a `Stop`.
+    """
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self._stop = False
         self._waiting: deque[tuple[object, tuple[int, ...]]] = deque()
+        self._reading = threading.Lock()
 
     def send(self, message: object) -> None:
         """Send one message without descriptors."""
@@ -120,10 +125,11 @@ class Port:
 
     def receive(self) -> tuple[object, tuple[int, ...]]:
         """Return the next message but `Stop`, with its descriptors; EOFError when the custodian is gone."""
-        while not self._waiting:
-            message, descriptors = self.channel.receive(TO_WORKER)
-            self._sort(message, descriptors)
-        return self._waiting.popleft()
+        with self._reading:
+            while not self._waiting:
+                message, descriptors = self.channel.receive(TO_WORKER)
+                self._sort(message, descriptors)
+            return self._waiting.popleft()
 
     def expect(self, kind: type[_M]) -> tuple[_M, tuple[int, ...]]:
         """Return the next message, which must be of `kind`; a refusal is raised as the error it names."""
@@ -138,9 +144,13 @@ class Port:
         return message, descriptors
 
     def stop_requested(self) -> bool:
-        """Say whether a `Stop` has arrived, without waiting."""
-        while (received := self.channel.try_receive(TO_WORKER)) is not None:
-            self._sort(*received)
+        """Say whether a `Stop` has arrived, without waiting; a thread that waits for answers notes it too."""
+        if self._reading.acquire(blocking=False):
+            try:
+                while (received := self.channel.try_receive(TO_WORKER)) is not None:
+                    self._sort(*received)
+            finally:
+                self._reading.release()
         return self._stop
 
     def begin(self) -> Begin:

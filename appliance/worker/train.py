@@ -2,24 +2,27 @@
 
 A checkpoint is the weights and, apart, the optimizer's state with the step; the first is what people use,
 the second is what resuming needs. Steps follow from the config, so a stopped and resumed run ends in the same
-bits as one that was never stopped.
+bits as one that was never stopped. A checkpoint that does not open is reported, and the one before it asked
+for.
 """
 
 from __future__ import annotations
 
 import time
 
+from appliance.errors import ContentRefused, IntegrityError, JobFailed
 from appliance.messages import Channel
 from appliance.training import safetensors
-from appliance.training.accounting import flops_per_step
-from appliance.training.checkpoint import TrainingState
+from appliance.training.checkpoint import Progress as Position
+from appliance.training.checkpoint import TrainingState, parse_progress
 from appliance.training.config import TrainConfig, parse_config
 from appliance.training.data import ByteCorpus
 from appliance.training.safetensors import Array
 from appliance.training.trainer import StepResult, Trainer
-from appliance.worker.port import Port, SealedInput, SealedOutput
-from appliance.worklink import Begin, Checkpoint, Finished, Progress
-from kernels import backend
+from appliance.worker.checkpoints import Checkpoints
+from appliance.worker.port import Port, SealedInput
+from appliance.worklink import Begin, Damaged, Finished, Progress, Resumed
+from kernels import Backend, backend
 
 PROGRESS_S = 0.5
 UNKNOWN = -1.0
@@ -30,22 +33,23 @@ def run(channel: Channel, begin: Begin) -> None:
     port = Port(channel)
     name = str(begin.numbers["name"])
     inputs = port.inputs()
-    config = parse_config(_whole(inputs["config"]))
-    corpus = ByteCorpus([_whole(port.want_input("corpus", config.data.corpus))], config)
-    trainer = Trainer(config, corpus, backend("reference"), _state(inputs))
-    _Run(port, config, trainer, name).carry_out()
+    config = parse_config(whole(inputs["config"]))
+    ops = backend("reference")
+    state = _sound_state(port, inputs, config, ops)
+    corpus = ByteCorpus([whole(port.want_input("corpus", config.data.corpus))], config)
+    _Run(port, config, Trainer(config, corpus, ops, state), name).carry_out()
 
 
-def _whole(item: SealedInput) -> bytes:
+def whole(item: SealedInput) -> bytes:
+    """Open one input to its last byte."""
     with item.reader() as reader:
         data = reader.read()
     item.close()
     return data
 
 
-def _state(inputs: dict[str, SealedInput]) -> TrainingState | None:
-    if "weights" not in inputs:
-        return None
+def state_of(inputs: dict[str, SealedInput]) -> TrainingState:
+    """Open the two objects of a checkpoint; raises IntegrityError or ContentRefused."""
     weights, _ = _tensors(inputs["weights"])
     optimizer, metadata = _tensors(inputs["optimizer"])
     return TrainingState(weights, optimizer, metadata)
@@ -58,6 +62,27 @@ def _tensors(item: SealedInput) -> tuple[dict[str, Array], dict[str, str]]:
     return loaded
 
 
+def _sound_state(
+    port: Port, inputs: dict[str, SealedInput], config: TrainConfig, ops: Backend
+) -> TrainingState | None:
+    """Open the newest checkpoint that can be opened, None where the job has none."""
+    while "weights" in inputs:
+        try:
+            state = state_of(inputs)
+            before = parse_progress(state.metadata, config)
+        except (IntegrityError, ContentRefused):
+            port.send(Damaged())
+            inputs = port.inputs()
+            continue
+        port.send(_resumed(before, ops))
+        return state
+    return None
+
+
+def _resumed(before: Position, ops: Backend) -> Resumed:
+    return Resumed(before.step, before.backend, ops.NAME)
+
+
 class _Run:
     """The loop around a trainer: when to tell, evaluate, checkpoint and stop."""
 
@@ -65,26 +90,34 @@ class _Run:
         self._port = port
         self._config = config
         self._trainer = trainer
-        self._name = name
+        self._checkpoints = Checkpoints(port, name)
         self._told = time.monotonic()
         self._told_step = trainer.next_step
-        self._saved_step = -1
 
     def carry_out(self) -> None:
         """Step until done or stopped; the last state is always checkpointed."""
-        trainer, run = self._trainer, self._config.train
+        trainer, run, checkpoints = self._trainer, self._config.train, self._checkpoints
         self._tell(None, trainer.evaluate())
         while not trainer.done and not self._port.stop_requested():
-            result = trainer.step()
+            result = self._step()
             if trainer.next_step % run.eval_every == 0 or trainer.done:
                 self._tell(result, trainer.evaluate())
             elif time.monotonic() - self._told >= PROGRESS_S:
                 self._tell(result, UNKNOWN)
             if trainer.next_step % run.checkpoint_every == 0:
-                self._checkpoint()
-        if self._saved_step != trainer.next_step:
-            self._checkpoint()
+                checkpoints.save(trainer)
+        if checkpoints.saved_step != trainer.next_step:
+            checkpoints.save(trainer)
+        checkpoints.settle()
         self._port.send(Finished(trainer.next_step, stopped=not trainer.done))
+
+    def _step(self) -> StepResult:
+        self._checkpoints.check()
+        try:
+            return self._trainer.step()
+        except JobFailed:  # what was good before must still be sealed to its end
+            self._checkpoints.settle()
+            raise
 
     def _tell(self, result: StepResult | None, bits_per_byte: float) -> None:
         trainer, now = self._trainer, time.monotonic()
@@ -96,18 +129,3 @@ class _Run:
         self._port.send(Progress(trainer.next_step, steps, loss, bits_per_byte, learning_rate, rate))
         # Evaluation is not part of the rate: the clock starts anew after it.
         self._told, self._told_step = time.monotonic(), trainer.next_step
-
-    def _checkpoint(self) -> None:
-        trainer = self._trainer
-        weights = self._seal("weights", trainer.weights(), {"step": str(trainer.next_step)})
-        optimizer = self._seal("optimizer", *trainer.optimizer_state())
-        self._saved_step = trainer.next_step
-        flops = trainer.next_step * flops_per_step(self._config)
-        seed = self._config.train.seed
-        self._port.send(Checkpoint(trainer.next_step, weights, optimizer, flops, seed))
-
-    def _seal(self, kind: str, tensors: dict[str, Array], metadata: dict[str, str]) -> int:
-        output: SealedOutput = self._port.want_output(kind, self._name)
-        safetensors.write(output.write, tensors, metadata)
-        output.close()
-        return output.token

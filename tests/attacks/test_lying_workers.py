@@ -18,6 +18,8 @@ from appliance.custodian.clients import Clients
 from appliance.custodian.exports import _Export
 from appliance.custodian.jobs import Run
 from appliance.custodian.outputs import Outputs
+from appliance.custodian.retention import Figures
+from appliance.custodian.states import States
 from appliance.custodian.trains import Training, Trains
 from appliance.custodian.workers import Worker
 from appliance.errors import Busy, JobFailed, ProtocolError, ReplayRefused
@@ -145,12 +147,13 @@ def test_a_checkpoint_of_other_outputs_is_refused(sim, deaf):
     for kind in ("weights", "optimizer"):
         outputs.open(Worker(deaf), WantOutput(kind, "tiny"))
     run = Run(sim.core, "train-1", "operator", "train")
-    training = Training(run, SimpleNamespace(id="train-1"))
+    row = SimpleNamespace(id="train-1", kept=())
+    training = Training(run, row, States(sim.core, run, row), Figures(sim.core, "train-1"))
     for named in ((2, 1), (1, 1), (1, 3)):
         with pytest.raises(ProtocolError):
             asyncio.run(
                 Trains(sim.core, {})._checkpoint(
-                    training, outputs, Checkpoint(3, *named, flops=1, seed=1), asyncio.Lock()
+                    training, outputs, Checkpoint(3, *named, 1, 1, 3, 1, 0), asyncio.Lock()
                 )
             )
     outputs.discard()

@@ -23,7 +23,7 @@ ROLES = ("operator", "officer", "researcher", "auditor")
 PURPOSES = ("train", "sample", "evaluate", "export", "import")
 ACTIONS = (
     *("read", "train", "sample", "evaluate", "import", "export", "create", "use", "open", "verify", "rotate"),
-    *("shred", "status", "stop", "request", "approve", "seal", "unseal", "configure", "witness"),
+    *("retire", "shred", "status", "stop", "request", "approve", "seal", "unseal", "configure", "witness"),
     *("break-glass", "disclose"),
 )
 BUNDLE = Entity(
@@ -110,6 +110,7 @@ def test_a_person_may_do_exactly_this(ask, person, thing, roles, expected):
 def test_a_job_uses_exactly_the_kinds_that_its_purpose_needs(ask, job, thing, purpose, kinds):
     expected = each("use", *(f"{kind}-ready" for kind in kinds))
     expected |= {"open bundle"} if purpose == "import" else set()
+    expected |= each("retire", "weights-ready", "optimizer-ready") if purpose == "train" else set()
 
     assert allowed(ask, job(purpose, "a" * 64, BUNDLE.id, APPLIANCE.id, RECORD.id), thing) == expected
 

@@ -121,7 +121,6 @@ def test_an_evaluation_that_is_not_finite_is_told_apart_from_a_figure(make_train
         ("config_sha256", "0" * 64, "expected a state of the config .*found one of 0000000000000000"),
         ("format", "other/1", "this is no optimizer state of ours"),
         ("more", "x", "this is no optimizer state of ours"),
-        ("backend", "cpu", "expected a state of the backend 'reference', found one of 'cpu'"),
     ],
 )
 def test_a_state_of_another_run_is_refused(make_trainer, key, value, message):
