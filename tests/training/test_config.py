@@ -32,7 +32,7 @@ def test_single_keys_override_the_preset_and_integers_serve_as_numbers():
     ("text", "message"),
     [
         ("[model]\ndepth = 3", r"key model\.depth: expected only layers, .*found an unknown key"),
-        ("[modle]\nlayers = 3", r"key modle: expected only the tables model, train, data .*an unknown key"),
+        ("[modle]\nlayers = 3", r"key modle: expected only the tables model, train, data, keep .*an unknown key"),
         ("model = 3", r"key model: expected a table, found 3"),
         (
             "[model]\nlayers = -4",
