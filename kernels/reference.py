@@ -24,6 +24,7 @@ from kernels.table import Floats, Integers
 
 NAME = "reference"
 LANES = 4  # tuning: enough for 2 to 4 cores, while a lane of a usual batch still fills a matrix product
+PRECISIONS: tuple[str, ...] = ("fp32",)
 
 LAYERNORM_EPSILON = 1e-5
 RMSNORM_EPSILON = 1e-5

@@ -30,6 +30,7 @@ class Backend(Protocol):
 
     NAME: str
     LANES: int  # into how many parts to cut a batch so that all cores work; 1 where the backend sees to that
+    PRECISIONS: tuple[str, ...]  # of activations, of fp32 and bf16, that it computes in on this machine
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
         """Allocate an array where this backend computes."""

@@ -17,8 +17,13 @@ def parameter_count(model: ModelConfig) -> int:
 
 
 def flops_per_step(config: TrainConfig) -> int:
-    """Operations of one training step: tokens · (6 · matrix weights + 12 · layers · width · context)."""
+    """Operations of one training step: tokens · (6 · matrix weights + 12 · layers · width · context).
+
+    Tables whose rows are only looked up and added are no matrix weights; a tied token table is the head.
+    """
     model, run = config.model, config.train
-    products = layout_of(model).matrices - model.context * model.width  # the position table is only added
-    per_token = 6 * products + 12 * model.layers * model.width * model.context
-    return run.batch * model.context * per_token
+    layout = layout_of(model)
+    looked_up = ("wpe.weight",) if model.tied_head else ("wpe.weight", "wte.weight")
+    added = sum(slot.stop - slot.start for slot in layout.slots if slot.name in looked_up)
+    per_token = 6 * (layout.matrices - added) + 12 * model.layers * model.width * model.context
+    return run.sequences * model.context * per_token

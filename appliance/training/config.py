@@ -2,8 +2,8 @@
 
 Guarantees: what `parse_config` returns can be trained as it stands. Anything else (an unknown key, a wrong
 type, a value out of range, two keys that contradict each other) is refused with the key, what was expected
-and what was found. `KEYS` is the whole vocabulary, each key with unit, range and meaning. A config is an
-algorithmic secret: the appliance guards it as it guards weights.
+and what was found. `appliance.training.keys` is the whole vocabulary. A config is an algorithmic secret: the
+appliance guards it as it guards weights.
 """
 
 from __future__ import annotations
@@ -13,49 +13,77 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from appliance.errors import ContentRefused
+from appliance.training.keys import BYTES, KEYS, MAX_CORPORA, MAX_NAME, NAME_CHARACTERS, Key
+from appliance.training.presets import DEFAULT_PRESET, PRESETS
 
 MAX_CONFIG_BYTES = 64 * 1024
-VOCABULARY = 256  # tokens are bytes
+BYTE_VOCABULARY = 256
+_MAX_ROWS = 1 << 32  # of one step: the counter of a dropout mask numbers them
+_MIN_SHARE = 1 / 256  # of a corpus among several: a quarter of what one block of the mixture can tell apart
 
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """Shape of the decoder; `context` counts tokens."""
+    """Shape of the decoder; `context` counts tokens. What has a default is GPT-2's choice."""
 
     layers: int
     width: int
     heads: int
     context: int
+    vocabulary: int = BYTE_VOCABULARY
+    positions: Literal["learned", "rotary"] = "learned"
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    activation: Literal["gelu", "swiglu"] = "gelu"
+    tied_head: bool = True
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
-    """How it is trained: counts of steps and sequences, AdamW's constants, and the seed of every draw."""
+    """How it is trained: counts of steps and sequences, AdamW's constants, and the seed of every draw.
+
+    `threads` is 0 for all cores.
+    """
 
     steps: int
     batch: int
+    accumulate: int
+    precision: Literal["fp32", "bf16"]
+    threads: int
+    memory: int
     learning_rate: float
     min_learning_rate: float
+    schedule: Literal["cosine", "linear", "stable"]
     warmup_steps: int
+    decay_fraction: float
     weight_decay: float
     clip: float
     beta1: float
     beta2: float
+    spike: float
     seed: int
     eval_every: int
+    eval_tokens: int
+    patience: int
     checkpoint_every: int
     validation_fraction: float
+
+    @property
+    def sequences(self) -> int:
+        """Sequences of one step."""
+        return self.batch * self.accumulate
 
 
 @dataclass(frozen=True, slots=True)
 class DataConfig:
-    """What it is trained on: the name of a sealed corpus."""
+    """What it is trained on: names of sealed corpora with their weights, and how text becomes tokens."""
 
-    corpus: str
+    corpus: tuple[tuple[str, float], ...]
+    tokenizer: str
+    memory: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,90 +113,10 @@ class TrainConfig:
         return hashlib.sha256(self.canonical()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key of the TOML: its type, the closed range of its values, its unit and its meaning."""
-
-    kind: type[int | float | str]
-    low: float
-    high: float
-    unit: str
-    meaning: str
-
-
-KEYS: Mapping[str, Mapping[str, Key]] = MappingProxyType(
-    {
-        "model": MappingProxyType(
-            {
-                "layers": Key(int, 1, 256, "blocks", "depth of the decoder"),
-                "width": Key(int, 8, 32768, "channels", "size of the residual stream"),
-                "heads": Key(int, 1, 512, "heads", "attention heads; divides the width"),
-                "context": Key(int, 2, 65536, "tokens", "how far back a prediction sees"),
-            }
-        ),
-        "train": MappingProxyType(
-            {
-                "steps": Key(int, 1, 10**9, "steps", "length of the run"),
-                "batch": Key(int, 1, 65536, "sequences", "sequences of one context per step"),
-                "learning_rate": Key(float, 1e-9, 1.0, "per step", "peak, after the warm-up"),
-                "min_learning_rate": Key(float, 0.0, 1.0, "per step", "where the cosine ends"),
-                "warmup_steps": Key(int, 0, 10**9, "steps", "linear rise from zero to the peak"),
-                "weight_decay": Key(float, 0.0, 10.0, "per unit of rate", "decoupled; matrices only"),
-                "clip": Key(float, 1e-6, 1e6, "gradient norm", "longer gradients are shortened to this"),
-                "beta1": Key(float, 0.0, 0.99999, "", "AdamW's memory of the gradient"),
-                "beta2": Key(float, 0.0, 0.999999, "", "AdamW's memory of its square"),
-                "seed": Key(int, 0, 2**63 - 1, "", "of the first weights and of every batch"),
-                "eval_every": Key(int, 1, 10**9, "steps", "between two looks at the held-out text"),
-                "checkpoint_every": Key(int, 1, 10**9, "steps", "between two sealed checkpoints"),
-                "validation_fraction": Key(float, 0.001, 0.5, "of the text", "held out, by document"),
-            }
-        ),
-        "data": MappingProxyType(
-            {"corpus": Key(str, 1, 64, "characters", "name of the sealed corpus: a-z 0-9 - _ .")}
-        ),
-        "keep": MappingProxyType(
-            {
-                "last": Key(int, 2, 10**6, "checkpoints", "the newest stay in the vault"),
-                "best": Key(int, 0, 10**6, "checkpoints", "with the lowest held-out bits per byte stay too"),
-                "every": Key(int, 0, 10**9, "steps", "checkpoints at multiples of this stay too; 0: none"),
-            }
-        ),
-    }
-)
-
-_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
-
-# Every key but data.corpus has its default here. `tiny` is the demo; docs/training.md says what it reaches.
-PRESETS: Mapping[str, Mapping[str, Mapping[str, int | float]]] = MappingProxyType(
-    {
-        "tiny": {
-            "model": {"layers": 4, "width": 128, "heads": 4, "context": 64},
-            "train": {
-                "steps": 2500,
-                "batch": 16,
-                "learning_rate": 4e-3,
-                "min_learning_rate": 1e-4,
-                "warmup_steps": 100,
-                "weight_decay": 0.1,
-                "clip": 1.0,
-                "beta1": 0.9,
-                "beta2": 0.99,
-                "seed": 1,
-                "eval_every": 250,
-                "checkpoint_every": 500,
-                "validation_fraction": 0.1,
-            },
-            "keep": {"last": 3, "best": 1, "every": 0},
-        }
-    }
-)
-DEFAULT_PRESET = "tiny"
-
-
 def parse_config(data: bytes) -> TrainConfig:
     """Parse TOML into a config; raise `ContentRefused` naming key, expected and found.
 
-    `preset = "tiny"` (the default) gives every key but `data.corpus`; tables override single keys.
+    `preset` (default `"tiny"`) gives every key but `data.corpus`; tables override single keys.
     """
     document = _document(data)
     preset = document.pop("preset", DEFAULT_PRESET)
@@ -203,52 +151,99 @@ def _document(data: bytes) -> dict[str, Any]:
         raise ContentRefused(f"config: expected TOML, found a syntax error: {error}") from error
 
 
-def _table(name: str, given: Mapping[str, object], defaults: Mapping[str, int | float]) -> dict[str, Any]:
+def _table(name: str, given: Mapping[str, object], preset: Mapping[str, object]) -> dict[str, Any]:
     for key in given:
         if key not in KEYS[name]:
             raise _refused(f"{name}.{key}", f"only {', '.join(KEYS[name])}", "an unknown key")
     values: dict[str, object] = {}
     for key, rule in KEYS[name].items():
-        if key not in given and key not in defaults:
+        found = given.get(key, preset.get(key, rule.default))
+        if found is None:
             raise _refused(f"{name}.{key}", _expected(rule), "nothing: the key is missing")
-        values[key] = _value(f"{name}.{key}", rule, given[key] if key in given else defaults[key])
+        values[key] = _value(f"{name}.{key}", rule, found)
     return values
 
 
-def _value(path: str, rule: Key, found: object) -> int | float | str:
-    if rule.kind is str:
-        if (
-            not isinstance(found, str)
-            or not 1 <= len(found) <= rule.high
-            or not set(found) <= _NAME_CHARACTERS
-        ):
-            raise _refused(path, _expected(rule), found)
-        return found
-    allowed = int if rule.kind is int else (int, float)
+def _value(path: str, rule: Key, found: object) -> object:
+    if rule.kind in ("int", "float"):
+        return _number(path, rule, found)
+    if rule.kind == "corpus":
+        return _corpora(path, rule, found)
+    if rule.kind == "bool":
+        valid = isinstance(found, bool)
+    elif rule.kind == "word":
+        valid = found in rule.words
+    else:
+        valid = _is_name(found)
+    if not valid:
+        raise _refused(path, _expected(rule), found)
+    return found
+
+
+def _number(path: str, rule: Key, found: object) -> int | float:
+    if isinstance(found, str) and found in rule.words:
+        return 0
+    allowed = int if rule.kind == "int" else (int, float)
     if isinstance(found, bool) or not isinstance(found, allowed):
         raise _refused(path, _expected(rule), found)
     if not rule.low <= found <= rule.high:  # NaN fails this too
         raise _refused(path, _expected(rule), found)
-    return rule.kind(found)
+    return int(found) if rule.kind == "int" else float(found)
+
+
+def _corpora(path: str, rule: Key, found: object) -> tuple[tuple[str, float], ...]:
+    """One name, or a table of names and weights, which are brought to a sum of one."""
+    if _is_name(found):
+        return ((str(found), 1.0),)
+    if not isinstance(found, dict) or not 1 <= len(found) <= MAX_CORPORA or not all(map(_is_name, found)):
+        raise _refused(path, _expected(rule), found)
+    weight = Key("float", None, "", "weight", 1e-6, 1e6)
+    weights = {name: _number(f"{path}.{name}", weight, value) for name, value in found.items()}
+    total = sum(weights.values())
+    for name, value in weights.items():
+        if value / total < _MIN_SHARE:
+            raise _refused(f"{path}.{name}", f"at least a 256th of all weights, {total}", value)
+    return tuple((name, weights[name] / total) for name in sorted(weights))
+
+
+def _is_name(found: object) -> bool:
+    return isinstance(found, str) and 1 <= len(found) <= MAX_NAME and set(found) <= NAME_CHARACTERS
 
 
 def _expected(rule: Key) -> str:
-    if rule.kind is str:
-        return f"a name of 1 to {rule.high} characters out of a-z 0-9 - _ ."
-    kind = "an integer" if rule.kind is int else "a number"
-    return f"{kind} from {rule.low} to {rule.high}" + (f" ({rule.unit})" if rule.unit else "")
+    if rule.kind in ("int", "float"):
+        kind = "an integer" if rule.kind == "int" else "a number"
+        return f"{kind} from {rule.range}" + (f" ({rule.unit})" if rule.unit else "")
+    name = f"a name of 1 to {MAX_NAME} characters out of a-z 0-9 - _ ."
+    if rule.kind == "corpus":
+        return f"{name}, or a table of at most {MAX_CORPORA} names and weights"
+    return name if rule.kind == "name" else rule.range
 
 
 def _check_together(config: TrainConfig) -> None:
     """Refuse values that are each in range and contradict each other."""
-    model, run = config.model, config.train
+    model, run, data = config.model, config.train, config.data
     if model.width % model.heads:
         raise _refused("model.heads", f"a divisor of model.width = {model.width}", model.heads)
+    if model.positions == "rotary" and model.width // model.heads % 2:
+        expected = f"a head of an even width for rotary positions (model.width = {model.width})"
+        raise _refused("model.heads", expected, model.heads)
     if run.min_learning_rate > run.learning_rate:
         expected = f"at most train.learning_rate = {run.learning_rate}"
         raise _refused("train.min_learning_rate", expected, run.min_learning_rate)
     if run.warmup_steps >= run.steps and run.warmup_steps > 0:
         raise _refused("train.warmup_steps", f"less than train.steps = {run.steps}", run.warmup_steps)
+    if 0.0 < run.spike <= 1.0:
+        raise _refused("train.spike", "0, or a factor above 1", run.spike)
+    if run.sequences * model.context >= _MAX_ROWS:
+        expected = f"batch · accumulate · context below {_MAX_ROWS} tokens of a step"
+        raise _refused("train.accumulate", expected, run.sequences * model.context)
+    if data.tokenizer == BYTES and model.vocabulary != BYTE_VOCABULARY:
+        expected = f'{BYTE_VOCABULARY}, since data.tokenizer is "{BYTES}" (or name a tokenizer)'
+        raise _refused("model.vocabulary", expected, model.vocabulary)
+    if data.tokenizer != BYTES and model.vocabulary <= BYTE_VOCABULARY:
+        expected = f"more than {BYTE_VOCABULARY} for the tokenizer {data.tokenizer!r}"
+        raise _refused("model.vocabulary", expected, model.vocabulary)
 
 
 def _refused(path: str, expected: str, found: object) -> ContentRefused:

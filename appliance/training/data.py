@@ -17,6 +17,7 @@ import numpy.typing as npt
 from appliance.errors import ContentRefused
 from appliance.training import randomness
 from appliance.training.config import TrainConfig
+from appliance.training.keys import BYTES
 from kernels import Integers
 
 SEPARATOR = b"\0"
@@ -64,13 +65,19 @@ class ByteCorpus:
 
     def __init__(self, plaintexts: Sequence[Plaintext], config: TrainConfig) -> None:
         """Split the plaintexts of corpus objects; raise `ContentRefused` when there is too little text."""
+        if config.data.tokenizer != BYTES:
+            raise ContentRefused(
+                f"config key data.tokenizer: expected {BYTES!r} for a stream of bytes, found "
+                f"{config.data.tokenizer!r}"
+            )
         documents = [
             document for plaintext in plaintexts for document in bytes(plaintext).split(SEPARATOR) if document
         ]
         training, held_out = split_documents(documents, config.train.validation_fraction)
         self.training = _stream(training)
         self.held_out = _stream(held_out)
-        self._context, self._batch, self._seed = config.model.context, config.train.batch, config.train.seed
+        self._context, self._seed = config.model.context, config.train.seed
+        self._batch = config.train.sequences
         if self.training.size <= self._context or self.held_out.size < 2:
             raise ContentRefused(
                 f"corpus: expected more than model.context = {self._context} bytes to train on and some "

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from appliance.training.model import GPT, Arena
+from appliance.training.arena import Arena
+from appliance.training.model import GPT
 from kernels import Integers
 
 Map = Callable[[Callable[[int], float], Iterable[int]], Iterable[float]]

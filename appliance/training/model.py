@@ -1,77 +1,44 @@
 """A GPT decoder with a hand-written backward pass, over any backend of `kernels`.
 
-Learned token and position embeddings, pre-norm blocks of causal attention and a GELU MLP, a final norm, and a
-head tied to the token table (Radford et al. 2019). One `Arena` holds every intermediate array of one batch
-shape, so a step allocates nothing of its own.
+Pre-norm blocks of causal attention and an MLP, a final norm, and a head (Radford et al. 2019); the config
+chooses between learned and rotary positions, layer and RMS norm, GELU and SwiGLU, a tied head or one of its
+own, and how much is dropped in training. One `Arena` holds every intermediate array of one batch shape, so a
+step allocates nothing of its own.
 
-Shapes: B batch, T time, C width, H heads, V vocabulary, N = B·T rows.
+Shapes: B batch, T time, C width, H heads, D = C/H, V vocabulary, N = B·T rows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from appliance.errors import ContentRefused
 from appliance.training import randomness
-from appliance.training.config import VOCABULARY, ModelConfig
+from appliance.training.arena import Arena, Moments
+from appliance.training.config import ModelConfig
 from appliance.training.layout import Buffer, Layout, layout_of
 from kernels import Backend, Floats, Integers
 
 INITIAL_SPREAD = 0.02  # standard deviation of the first weights (Radford et al. 2019, section 2.3)
+ROTARY_BASE = 10_000.0  # Su et al. 2021, section 3.2.2
 
 
-class _Block:
-    """What one block keeps of the forward pass for its backward pass; rows are N, see the module's legend."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a batch stands in a run: with the seed, all that a dropout mask depends on."""
 
-    __slots__ = (
-        "attended",
-        "hidden",
-        "lse",
-        "mean_1",
-        "mean_2",
-        "middle",
-        "normal_1",
-        "normal_2",
-        "qkv",
-        "rstd_1",
-        "rstd_2",
-        "wide",
-    )
-
-    def __init__(self, config: ModelConfig, B: int, T: int, backend: Backend, dtype: npt.DTypeLike) -> None:
-        N, C = B * T, config.width
-        self.normal_1, self.attended, self.middle, self.normal_2 = (
-            backend.zeros((N, C), dtype) for _ in range(4)
-        )
-        self.mean_1, self.rstd_1, self.mean_2, self.rstd_2 = (backend.zeros((N,), dtype) for _ in range(4))
-        self.qkv = backend.zeros((B, T, 3 * C), dtype)
-        self.lse = backend.zeros((B, config.heads, T), dtype)
-        self.wide, self.hidden = (backend.zeros((N, 4 * C), dtype) for _ in range(2))
-
-
-class Arena:
-    """Every activation and activation gradient of one batch shape (B, T)."""
-
-    def __init__(
-        self, config: ModelConfig, B: int, T: int, backend: Backend, dtype: npt.DTypeLike = np.float32
-    ) -> None:
-        N, C = B * T, config.width
-        self.batch, self.time = B, T
-        self.blocks = [_Block(config, B, T, backend, dtype) for _ in range(config.layers)]
-        self.stream = [backend.zeros((N, C), dtype) for _ in range(config.layers + 1)]
-        self.final, self.dstream, self.dbranch = (backend.zeros((N, C), dtype) for _ in range(3))
-        self.mean, self.rstd, self.lse, self.losses = (backend.zeros((N,), dtype) for _ in range(4))
-        self.dwide = backend.zeros((N, 4 * C), dtype)
-        self.dqkv = backend.zeros((B, T, 3 * C), dtype)
-        self.logits = backend.zeros((N, VOCABULARY), dtype)
+    seed: int
+    step: int
+    first_row: int  # N rows of a step are numbered over its micro-batches
 
 
 class GPT:
-    """Parameters and the two passes. Tokens and targets are int64 (B, T) in [0, 256), T ≤ context."""
+    """Parameters and the two passes. Tokens and targets are int64 (B, T) in [0, V), T ≤ context."""
 
     def __init__(self, config: ModelConfig, backend: Backend, dtype: npt.DTypeLike = np.float32) -> None:
         self.config = config
@@ -79,6 +46,8 @@ class GPT:
         self.dtype = dtype
         self.layout: Layout = layout_of(config)
         self.parameters = Buffer(self.layout, backend, dtype)
+        self.cosines, self.sines = _rotations(config, backend, dtype)
+        self._head = "wte.weight" if config.tied_head else "lm_head.weight"
 
     def initialise(self, seed: int) -> None:
         """Draw the first weights: matrices N(0, 0.02²), those that end a branch smaller by √(2·layers)."""
@@ -99,41 +68,45 @@ class GPT:
 
     def arena(self, B: int, T: int) -> Arena:
         """Room for batches of B sequences of T tokens."""
-        return Arena(self.config, B, T, self.backend, self.dtype)
+        return Arena(self.config, B, T, self.backend.zeros, self.dtype)
 
-    def forward(self, arena: Arena, tokens: Integers) -> Floats:
-        """Return the logits (N, V) of the next token at every position; they live in the arena."""
-        ops, p, config = self.backend, self.parameters.views, self.config
-        N, C = tokens.size, config.width
-        shaped = arena.stream[0].reshape(arena.batch, arena.time, C)
-        ops.embedding_forward(shaped, tokens=tokens, table=p["wte.weight"], positions=p["wpe.weight"])
-        for layer, kept in enumerate(arena.blocks):
-            self._block_forward(f"h.{layer}.", kept, arena.stream[layer], arena.stream[layer + 1])
-        ops.layernorm_forward(
-            arena.final,
-            arena.mean,
-            arena.rstd,
-            x=arena.stream[-1],
-            weight=p["ln_f.weight"],
-            bias=p["ln_f.bias"],
-        )
-        ops.linear_forward(arena.logits, x=arena.final, weight=p["wte.weight"].T, bias=None)
-        return arena.logits.reshape(N, VOCABULARY)
+    def forward(self, arena: Arena, tokens: Integers, place: Place | None = None) -> Floats:
+        """Return the logits (N, V) of the next token at every position; they live in the arena.
 
-    def losses(self, arena: Arena, tokens: Integers, targets: Integers) -> Floats:
+        With a `place`, as in training, elements are dropped; without, none are.
+        """
+        ops, p = self.backend, self.parameters.views
+        shaped = arena.stream[0].reshape(arena.batch, arena.time, self.config.width)
+        positions = p.get("wpe.weight")
+        ops.embedding_forward(shaped, tokens=tokens, table=p["wte.weight"], positions=positions)
+        self._drop(arena.stream[0], arena.stream[0], 0, place)
+        for layer in range(self.config.layers):
+            self._block_forward(arena, layer, place)
+        self._norm("ln_f", arena.final, arena.moments, arena.stream[-1])
+        ops.linear_forward(arena.logits, x=arena.final, weight=p[self._head].T, bias=None)
+        return arena.logits
+
+    def losses(self, arena: Arena, tokens: Integers, targets: Integers, place: Place | None = None) -> Floats:
         """Return the loss of every position in nats (B, T); it lives in the arena."""
-        logits = self.forward(arena, tokens)
+        logits = self.forward(arena, tokens, place)
         self.backend.softmax_cross_entropy_forward(
             arena.losses, arena.lse, logits=logits, targets=targets.reshape(-1)
         )
         return arena.losses.reshape(tokens.shape)
 
     def forward_backward(
-        self, arena: Arena, gradients: Buffer, tokens: Integers, targets: Integers, *, share: float = 1.0
+        self,
+        arena: Arena,
+        gradients: Buffer,
+        tokens: Integers,
+        targets: Integers,
+        *,
+        share: float = 1.0,
+        place: Place | None = None,
     ) -> float:
         """Return `share` times the mean loss in nats per token, and add its gradient to `gradients`."""
         ops, p, g = self.backend, self.parameters.views, gradients.views
-        loss = share * float(self.losses(arena, tokens, targets).mean(dtype=np.float64))
+        loss = share * float(self.losses(arena, tokens, targets, place).mean(dtype=np.float64))
         dlogits = arena.logits
         ops.softmax_cross_entropy_backward(
             dlogits,
@@ -143,96 +116,103 @@ class GPT:
             scale=share / tokens.size,
         )
         ops.linear_backward(
-            arena.dbranch, g["wte.weight"].T, None, dout=dlogits, x=arena.final, weight=p["wte.weight"].T
+            arena.dbranch, g[self._head].T, None, dout=dlogits, x=arena.final, weight=p[self._head].T
         )
-        ops.layernorm_backward(
-            arena.dstream,
-            g["ln_f.weight"],
-            g["ln_f.bias"],
-            dout=arena.dbranch,
-            x=arena.stream[-1],
-            weight=p["ln_f.weight"],
-            mean=arena.mean,
-            rstd=arena.rstd,
-        )
+        self._norm_back("ln_f", g, arena.dstream, arena.moments, dout=arena.dbranch, x=arena.stream[-1])
         for layer in reversed(range(self.config.layers)):
-            self._block_backward(f"h.{layer}.", arena, layer, g)
+            self._block_backward(arena, layer, g, place)
+        self._drop_back(arena.dstream, arena.dstream, 0, place)
         shaped = arena.dstream.reshape(arena.batch, arena.time, self.config.width)
-        ops.embedding_backward(g["wte.weight"], g["wpe.weight"], dout=shaped, tokens=tokens)
+        ops.embedding_backward(g["wte.weight"], g.get("wpe.weight"), dout=shaped, tokens=tokens)
         return loss
 
-    def _block_forward(self, at: str, kept: _Block, x: Floats, out: Floats) -> None:
+    def _block_forward(self, arena: Arena, layer: int, place: Place | None) -> None:
         """One block: middle = x + attention(norm(x)); out = middle + mlp(norm(middle))."""
-        ops, p = self.backend, self.parameters.views
-        B, T, _ = kept.qkv.shape
-        N, C = x.shape
-        ops.layernorm_forward(
-            kept.normal_1,
-            kept.mean_1,
-            kept.rstd_1,
-            x=x,
-            weight=p[at + "ln_1.weight"],
-            bias=p[at + "ln_1.bias"],
-        )
-        self._linear(at + "attn.c_attn", kept.qkv.reshape(N, 3 * C), kept.normal_1)
-        attended = kept.attended.reshape(B, T, C)
-        ops.attention_forward(attended, kept.lse, qkv=kept.qkv, heads=self.config.heads)
+        ops, kept, at = self.backend, arena.blocks[layer], f"h.{layer}."
+        x, out = arena.stream[layer], arena.stream[layer + 1]
+        self._norm(at + "ln_1", kept.normal_1, kept.moments_1, x)
+        self._linear(at + "attn.c_attn", kept.qkv.reshape(len(x), -1), kept.normal_1)
+        heads = self.config.heads
+        if self.config.positions == "rotary":
+            ops.rotary_forward(kept.qkv, cosines=self.cosines, sines=self.sines, heads=heads)
+        attended = kept.attended.reshape(arena.batch, arena.time, -1)
+        ops.attention_forward(attended, kept.lse, qkv=kept.qkv, heads=heads)
         self._linear(at + "attn.c_proj", kept.middle, kept.attended)
+        self._drop(kept.middle, kept.middle, 2 * layer + 1, place)
         ops.residual_forward(kept.middle, x=x, branch=kept.middle)
-        ops.layernorm_forward(
-            kept.normal_2,
-            kept.mean_2,
-            kept.rstd_2,
-            x=kept.middle,
-            weight=p[at + "ln_2.weight"],
-            bias=p[at + "ln_2.bias"],
-        )
+        self._norm(at + "ln_2", kept.normal_2, kept.moments_2, kept.middle)
         self._linear(at + "mlp.c_fc", kept.wide, kept.normal_2)
-        ops.gelu_forward(kept.hidden, x=kept.wide)
+        if self.config.activation == "gelu":
+            ops.gelu_forward(kept.hidden, x=kept.wide)
+        else:
+            ops.swiglu_forward(kept.hidden, x=kept.wide)
         self._linear(at + "mlp.c_proj", out, kept.hidden)
+        self._drop(out, out, 2 * layer + 2, place)
         ops.residual_forward(out, x=kept.middle, branch=out)
 
-    def _block_backward(self, at: str, arena: Arena, layer: int, g: Mapping[str, Floats]) -> None:
+    def _block_backward(self, arena: Arena, layer: int, g: Mapping[str, Floats], place: Place | None) -> None:
         """Turn dstream from the gradient of a block's output into that of its input."""
-        ops, p, kept = self.backend, self.parameters.views, arena.blocks[layer]
-        B, T, _ = kept.qkv.shape
-        N, C = arena.dstream.shape
-        self._linear_back(at + "mlp.c_proj", g, arena.dwide, dout=arena.dstream, x=kept.hidden)
-        ops.gelu_backward(arena.dwide, dout=arena.dwide, x=kept.wide)
-        self._linear_back(at + "mlp.c_fc", g, arena.dbranch, dout=arena.dwide, x=kept.normal_2)
-        ops.layernorm_backward(
-            arena.final,  # free by now: the head's backward was its last reader
-            g[at + "ln_2.weight"],
-            g[at + "ln_2.bias"],
-            dout=arena.dbranch,
-            x=kept.middle,
-            weight=p[at + "ln_2.weight"],
-            mean=kept.mean_2,
-            rstd=kept.rstd_2,
-        )
-        ops.residual_backward(arena.dstream, dbranch_input=arena.final)
-        self._linear_back(at + "attn.c_proj", g, arena.dbranch, dout=arena.dstream, x=kept.attended)
+        self._mlp_backward(arena, layer, g, place)
+        ops, kept, at = self.backend, arena.blocks[layer], f"h.{layer}."
+        B, T, heads = arena.batch, arena.time, self.config.heads
+        dout = self._drop_back(arena.ddropped, arena.dstream, 2 * layer + 1, place)
+        self._linear_back(at + "attn.c_proj", g, arena.dbranch, dout=dout, x=kept.attended)
         ops.attention_backward(
             arena.dqkv,
-            dout=arena.dbranch.reshape(B, T, C),
-            out=kept.attended.reshape(B, T, C),
+            dout=arena.dbranch.reshape(B, T, -1),
+            out=kept.attended.reshape(B, T, -1),
             lse=kept.lse,
             qkv=kept.qkv,
-            heads=self.config.heads,
+            heads=heads,
         )
-        dqkv = arena.dqkv.reshape(N, 3 * C)
+        if self.config.positions == "rotary":
+            ops.rotary_backward(arena.dqkv, cosines=self.cosines, sines=self.sines, heads=heads)
+        dqkv = arena.dqkv.reshape(B * T, -1)
         self._linear_back(at + "attn.c_attn", g, arena.dbranch, dout=dqkv, x=kept.normal_1)
-        ops.layernorm_backward(
-            arena.final,
-            g[at + "ln_1.weight"],
-            g[at + "ln_1.bias"],
-            dout=arena.dbranch,
-            x=arena.stream[layer],
-            weight=p[at + "ln_1.weight"],
-            mean=kept.mean_1,
-            rstd=kept.rstd_1,
+        # `final` is free by now: the head's backward was its last reader.
+        self._norm_back(
+            at + "ln_1", g, arena.final, kept.moments_1, dout=arena.dbranch, x=arena.stream[layer]
         )
         ops.residual_backward(arena.dstream, dbranch_input=arena.final)
+
+    def _mlp_backward(self, arena: Arena, layer: int, g: Mapping[str, Floats], place: Place | None) -> None:
+        ops, kept, at = self.backend, arena.blocks[layer], f"h.{layer}."
+        dout = self._drop_back(arena.ddropped, arena.dstream, 2 * layer + 2, place)
+        self._linear_back(at + "mlp.c_proj", g, arena.dhidden, dout=dout, x=kept.hidden)
+        if self.config.activation == "gelu":
+            ops.gelu_backward(arena.dwide, dout=arena.dhidden, x=kept.wide)
+        else:
+            ops.swiglu_backward(arena.dwide, dout=arena.dhidden, x=kept.wide)
+        self._linear_back(at + "mlp.c_fc", g, arena.dbranch, dout=arena.dwide, x=kept.normal_2)
+        self._norm_back(at + "ln_2", g, arena.final, kept.moments_2, dout=arena.dbranch, x=kept.middle)
+        ops.residual_backward(arena.dstream, dbranch_input=arena.final)
+
+    def _norm(self, name: str, out: Floats, moments: Moments, x: Floats) -> None:
+        p, weight = self.parameters.views, self.parameters.views[name + ".weight"]
+        if self.config.norm == "layernorm":
+            self.backend.layernorm_forward(
+                out, moments.mean, moments.rstd, x=x, weight=weight, bias=p[name + ".bias"]
+            )
+        else:
+            self.backend.rmsnorm_forward(out, moments.rstd, x=x, weight=weight)
+
+    def _norm_back(
+        self, name: str, g: Mapping[str, Floats], dx: Floats, moments: Moments, *, dout: Floats, x: Floats
+    ) -> None:
+        weight, dweight = self.parameters.views[name + ".weight"], g[name + ".weight"]
+        if self.config.norm == "layernorm":
+            self.backend.layernorm_backward(
+                dx,
+                dweight,
+                g[name + ".bias"],
+                dout=dout,
+                x=x,
+                weight=weight,
+                mean=moments.mean,
+                rstd=moments.rstd,
+            )
+        else:
+            self.backend.rmsnorm_backward(dx, dweight, dout=dout, x=x, weight=weight, rstd=moments.rstd)
 
     def _linear(self, name: str, out: Floats, x: Floats) -> None:
         p = self.parameters.views
@@ -249,6 +229,43 @@ class GPT:
             x=x,
             weight=self.parameters.views[name + ".weight"],
         )
+
+    def _drop(self, out: Floats, x: Floats, stream: int, place: Place | None) -> None:
+        if place is not None and self.config.dropout:
+            self.backend.dropout_forward(
+                out,
+                x=x,
+                chance=self.config.dropout,
+                seed=place.seed,
+                step=place.step,
+                stream=stream,
+                first_row=place.first_row,
+            )
+
+    def _drop_back(self, dx: Floats, dout: Floats, stream: int, place: Place | None) -> Floats:
+        """Return the gradient before the dropout: dx, or dout itself where nothing was dropped."""
+        if place is None or not self.config.dropout:
+            return dout
+        self.backend.dropout_backward(
+            dx,
+            dout=dout,
+            chance=self.config.dropout,
+            seed=place.seed,
+            step=place.step,
+            stream=stream,
+            first_row=place.first_row,
+        )
+        return dx
+
+
+def _rotations(config: ModelConfig, backend: Backend, dtype: npt.DTypeLike) -> tuple[Floats, Floats]:
+    """Cosines and sines of t · base^(-2j/D) (context, D/2), computed in float64; empty for learned ones."""
+    half = config.width // config.heads // 2 if config.positions == "rotary" else 0
+    rates = ROTARY_BASE ** (-np.arange(half) / max(1, half))
+    angles = np.arange(config.context)[:, None] * rates
+    cosines, sines = backend.zeros(angles.shape, dtype), backend.zeros(angles.shape, dtype)
+    cosines[...], sines[...] = np.cos(angles), np.sin(angles)
+    return cosines, sines
 
 
 def fill(buffer: Buffer, tensors: Mapping[str, npt.NDArray[np.generic]], what: str) -> None:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from appliance.errors import JobFailed
+from appliance.errors import ContentRefused, JobFailed
 from appliance.training import accounting, checkpoint
 from appliance.training.checkpoint import Progress, TrainingState
 from appliance.training.config import TrainConfig
 from appliance.training.data import ByteCorpus
-from appliance.training.lanes import Lanes
+from appliance.training.lanes import Lanes, thread_count
 from appliance.training.layout import Buffer
-from appliance.training.model import GPT, fill
+from appliance.training.model import GPT, Place, fill
 from appliance.training.optimizer import AdamW
 from appliance.training.safetensors import Array
 from appliance.training.schedule import learning_rate
@@ -49,12 +49,17 @@ class Trainer:
         A state of another backend is taken: the run goes on, and its bits are no longer those of one that
         never changed backends.
         """
+        if config.train.precision not in backend.PRECISIONS:
+            raise ContentRefused(
+                f"config key train.precision: expected one of {', '.join(backend.PRECISIONS)}, in which the "
+                f"backend {backend.NAME!r} computes on this machine, found {config.train.precision!r}"
+            )
         self.config = config
         self.corpus = corpus
         self.model = GPT(config.model, backend)
         self._backend = backend
         self._optimizer = AdamW(self.model.layout, backend)
-        self._lanes = Lanes(self.model, config.train.batch)
+        self._lanes = Lanes(self.model, config.train.batch, thread_count(config.train.threads))
         self._step = 0
         if state is None:
             self.model.initialise(config.train.seed)
@@ -98,7 +103,7 @@ class Trainer:
                 f"step {step}: expected at most train.steps = {run.steps} steps; the run is complete"
             )
         batch = self.corpus.batch(step)
-        loss, gradients = self._lanes.loss_and_gradient(batch)
+        loss, gradients = self._lanes.loss_and_gradient(batch, Place(run.seed, step, 0))
         norm = self._backend.global_norm(gradients.flat)
         _check_finite(step, loss, norm, gradients)
         rate = learning_rate(run, step)

@@ -36,7 +36,7 @@ def run(channel: Channel, begin: Begin) -> None:
     config = parse_config(whole(inputs["config"]))
     ops = backend("reference")
     state = _sound_state(port, inputs, config, ops)
-    corpus = ByteCorpus([whole(port.want_input("corpus", config.data.corpus))], config)
+    corpus = ByteCorpus([whole(port.want_input("corpus", each)) for each, _ in config.data.corpus], config)
     _Run(port, config, Trainer(config, corpus, ops, state), name).carry_out()
 
 

@@ -18,7 +18,8 @@ from appliance.demo.narrator import Narrator, clean_environment
 from appliance.demo.previous import HOME, MARK, answering_pid, is_custodian
 from appliance.demo.story import CONFIG, FIRST_STEP, Result, Script, perform
 from appliance.errors import ApplianceError
-from appliance.training.config import PRESETS, parse_config
+from appliance.training.config import parse_config
+from appliance.training.keys import KEYS
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -182,8 +183,7 @@ def test_ending_the_demo_ends_its_daemon(tmp_path):
 
 
 def test_the_configs_can_be_trained_and_are_the_preset():
-    tiny = PRESETS["tiny"]["train"]
-    assert parse_config(CONFIG.encode()).train.steps == tiny["steps"]
+    assert parse_config(CONFIG.encode()).train.steps == KEYS["train"]["steps"].default
     assert parse_config(FIRST_STEP.encode()).train.steps == 1
 
 

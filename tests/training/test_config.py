@@ -17,9 +17,19 @@ MINIMAL = b'[data]\ncorpus = "docs"\n'
 def test_a_name_alone_gives_the_tiny_preset():
     config = parse_config(MINIMAL)
     assert config == parse_config(b'preset = "tiny"\n' + MINIMAL)
-    assert dataclasses.asdict(config.model) == dict(PRESETS["tiny"]["model"])
-    assert dataclasses.asdict(config.train) == dict(PRESETS["tiny"]["train"])
-    assert config.data.corpus == "docs"
+    assert PRESETS["tiny"] == {}
+    for table, part in (("model", config.model), ("train", config.train)):
+        for name, key in KEYS[table].items():
+            default = 0 if key.default == "all" else key.default
+            assert getattr(part, name) == default, name
+    assert config.data.corpus == (("docs", 1.0),)
+    assert config.data.tokenizer == "bytes"
+
+
+def test_a_model_without_words_is_the_default_of_every_key():
+    values = {name: key.default for name, key in KEYS["model"].items()}
+    named = {name: values[name] for name in ("layers", "width", "heads", "context")}
+    assert module.ModelConfig(**named) == module.ModelConfig(**values)
 
 
 def test_single_keys_override_the_preset_and_integers_serve_as_numbers():
@@ -32,7 +42,10 @@ def test_single_keys_override_the_preset_and_integers_serve_as_numbers():
     ("text", "message"),
     [
         ("[model]\ndepth = 3", r"key model\.depth: expected only layers, .*found an unknown key"),
-        ("[modle]\nlayers = 3", r"key modle: expected only the tables model, train, data, keep .*an unknown key"),
+        (
+            "[modle]\nlayers = 3",
+            r"key modle: expected only the tables model, train, data.*an unknown key",
+        ),
         ("model = 3", r"key model: expected a table, found 3"),
         (
             "[model]\nlayers = -4",
@@ -56,15 +69,77 @@ def test_single_keys_override_the_preset_and_integers_serve_as_numbers():
             "[train]\nsteps = 10\nwarmup_steps = 10",
             r"key train\.warmup_steps: expected less than train\.steps = 10, found 10",
         ),
-        ('preset = "huge"', r"key preset: expected one of tiny, found 'huge'"),
-        ("preset = 3", r"key preset: expected one of tiny, found 3"),
+        ('preset = "huge"', r"key preset: expected one of gpt2-124m, .*tiny, found 'huge'"),
+        ("preset = 3", r"key preset: expected one of .*tiny, found 3"),
+        (
+            '[model]\npositions = "none"',
+            r"""key model\.positions: expected "learned" or "rotary", found 'none'""",
+        ),
+        ("[model]\nnorm = 1", r"""key model\.norm: expected "layernorm" or "rmsnorm", found 1"""),
+        ("[model]\ntied_head = 1", r"key model\.tied_head: expected true or false, found 1"),
+        ("[model]\ndropout = 1.0", r"key model\.dropout: expected a number from 0\.0 to 0\.9, found 1\.0"),
+        (
+            '[model]\nwidth = 20\nheads = 4\npositions = "rotary"',
+            r"key model\.heads: expected a head of an even width for rotary positions",
+        ),
+        (
+            "[model]\nvocabulary = 300",
+            r'key model\.vocabulary: expected 256, since data\.tokenizer is "bytes"',
+        ),
+        (
+            '[model]\nvocabulary = 256\n[data]\ncorpus="a"\ntokenizer = "words"',
+            r"key model\.vocabulary: expected more than 256 for the tokenizer 'words', found 256",
+        ),
+        ("[train]\nspike = 0.5", r"key train\.spike: expected 0, or a factor above 1, found 0\.5"),
+        (
+            "[train]\nbatch = 65536\naccumulate = 65536",
+            r"key train\.accumulate: expected batch · accumulate · context below 4294967296 tokens",
+        ),
+        (
+            "[train]\nthreads = 0",
+            r'key train\.threads: expected an integer from 1 to 1024 or "all" \(threads\), found 0',
+        ),
+        ("[train]\nthreads = 2000", r"key train\.threads: expected an integer from 1 to 1024 .*found 2000"),
+        ('[train]\nthreads = "many"', r"key train\.threads: .*found 'many'"),
         ("[model", r"expected TOML, found a syntax error"),
         ("[model]\nlayers = 2\nlayers = 3", r"expected TOML, found a syntax error"),
     ],
 )
 def test_a_bad_value_is_refused_with_key_expected_and_found(text, message):
     with pytest.raises(ContentRefused, match=message):
-        parse_config(text.encode() + b"\n" + (MINIMAL if not text.endswith("[model") else b""))
+        parse_config(
+            text.encode() + b"\n" + (MINIMAL if not text.endswith("[model") and "[data]" not in text else b"")
+        )
+
+
+def test_several_corpora_have_weights_that_are_brought_to_a_sum_of_one():
+    config = parse_config(b"[data]\ncorpus = {prose = 3, code = 1.0}\n")
+    assert config.data.corpus == (("code", 0.25), ("prose", 0.75))
+    assert config.digest() == parse_config(b"[data.corpus]\ncode = 0.5\nprose = 1.5\n").digest()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            "{}",
+            r"key data\.corpus: expected a name .*, or a table of at most 16 names and weights, found \{\}",
+        ),
+        ("{A = 1}", r"key data\.corpus: expected a name"),
+        ("{a = 0}", r"key data\.corpus\.a: expected a number from .* \(weight\), found 0"),
+        ("{a = true}", r"key data\.corpus\.a: expected a number .*found True"),
+        ('{a = "1"}', r"key data\.corpus\.a: expected a number .*found '1'"),
+        ("{a = nan}", r"key data\.corpus\.a: expected a number .*found nan"),
+        (
+            "{a = 1, b = 1000}",
+            r"key data\.corpus\.a: expected at least a 256th of all weights, 1001\.0, found",
+        ),
+        ("{" + ",".join(f"c{n} = 1" for n in range(17)) + "}", r"a table of at most 16 names"),
+    ],
+)
+def test_a_mixture_is_refused_with_what_is_wrong(value, message):
+    with pytest.raises(ContentRefused, match=message):
+        parse_config(f"[data]\ncorpus = {value}\n".encode())
 
 
 @pytest.mark.parametrize(
@@ -103,9 +178,14 @@ def test_the_digest_follows_every_value_and_nothing_else():
     digests = {base.digest()}
     for table, keys in KEYS.items():
         part = getattr(base, table)
-        for key in keys:
+        for key, rule in keys.items():
             value = getattr(part, key)
-            changed = value + "x" if isinstance(value, str) else value + 1
+            if rule.kind == "word":
+                changed = next(word for word in rule.words if word != value)
+            elif rule.kind == "corpus":
+                changed = (*value, ("other", 1.0))
+            else:
+                changed = value + "x" if isinstance(value, str) else value + 1
             digests.add(
                 dataclasses.replace(base, **{table: dataclasses.replace(part, **{key: changed})}).digest()
             )

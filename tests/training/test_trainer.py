@@ -141,6 +141,20 @@ def test_a_state_with_other_tensors_is_refused(make_trainer):
         make_trainer(TrainingState({}, state.optimizer, state.metadata))
 
 
+def test_a_precision_that_the_backend_lacks_is_refused(make_trainer):
+    with pytest.raises(ContentRefused, match=r"train\.precision: expected one of fp32, .*found 'bf16'"):
+        make_trainer(precision='"bf16"')
+
+
+def test_a_step_of_gathered_batches_is_that_of_one_large_batch(make_trainer):
+    whole, gathered = make_trainer(batch=6), make_trainer(batch=2, accumulate=3)
+    for _ in range(3):
+        one, other = whole.step(), gathered.step()
+        assert other.tokens == one.tokens == 6 * 16
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+        assert other.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
+
+
 def test_resume_by_its_parts_is_the_same_as_by_its_state(make_trainer):
     trainer = make_trainer()
     trainer.step()
