@@ -22,7 +22,8 @@
     ├── AlreadyExists            21   refused to overwrite
     ├── JailError                22   a restriction of the sandbox did not take
     ├── JobFailed                23   a worker died or gave up; its last checkpoint stands
-    └── ProtocolError            24   a message broke the framing, limits or schema
+    ├── ProtocolError            24   a message broke the framing, limits or schema
+    └── SetBack                  25   log, catalog, keys or vault are older than the others say
 
 `code` is the stable name used over the socket; `exit_code` the process status.
 """
@@ -191,6 +192,13 @@ class ProtocolError(ApplianceError):
 
     exit_code = 24
     code = "protocol"
+
+
+class SetBack(ApplianceError):
+    """Log, catalog, keys or vault are older than the others say: somebody put an old copy back."""
+
+    exit_code = 25
+    code = "set-back"
 
 
 def by_code() -> dict[str, type[ApplianceError]]:

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 
 from appliance.allowance import Allowance
 from appliance.catalog import Catalog, Object
+from appliance.catalog.database import REBUILD
 from appliance.errors import (
     ApplianceError,
     IntegrityError,
@@ -28,6 +29,7 @@ from appliance.errors import (
     UnknownObject,
 )
 from appliance.grants import Grant, LiveGrants
+from appliance.inventory import CREATED
 from audit.entry import JSON, Record, parse_entry
 from audit.entry import Decision as LoggedDecision
 from audit.errors import AuditError
@@ -40,14 +42,13 @@ LEASE_S = 24 * 3600.0
 KEY_ACTIONS = frozenset(
     {"use", "verify", "open"}
 )  # other decisions start or change something, and open nothing
-CREATED = "object-created"
 
 # Denials that are not about the person or the object: what must be mended first, as the exit code tells it.
 # By the invariants' codes, which hold whatever rules are in force; the first that applies is told.
 _STATES: Mapping[str, tuple[type[ApplianceError], str]] = {
-    "catalog-damaged": (IntegrityError, "restore catalog.db from a backup, or rebuild it from the log"),
-    "catalog-names-no-entry": (IntegrityError, "catalog.db was changed: restore it from a backup"),
-    "catalog-differs-from-log": (IntegrityError, "catalog.db was changed: restore it from a backup"),
+    "catalog-damaged": (IntegrityError, REBUILD),
+    "catalog-names-no-entry": (IntegrityError, f"catalog.db was changed: {REBUILD}"),
+    "catalog-differs-from-log": (IntegrityError, f"catalog.db was changed: {REBUILD}"),
     "invariant:not-isolated": (NotIsolated, "`appliance doctor` names what isolates this host"),
     "forbidden-by:witnessing-is-overdue": (
         PolicyRefused,
@@ -130,14 +131,17 @@ class Gate:
         *,
         world: Callable[[], World],
         monotonic: Callable[[], float],
+        newest: Callable[[str, str], str | None],
         allowance: Allowance | None = None,
     ) -> None:
+        """Watch over one appliance; `newest` gives the id that the log says a kind and name have now."""
         self._log = log
         self._engine = engine
         self._catalog = catalog
         self._live = live
         self._world = world
         self._monotonic = monotonic
+        self._newest = newest
         self._allowance = allowance or Allowance()
 
     def request(
@@ -229,10 +233,14 @@ class Gate:
         row: Object | None = resource if isinstance(resource, Object) else None
         if isinstance(resource, NamedObject):
             unknown = Entity("Object", f"{resource.kind}/{resource.name}", {}, known=False)
+            newest = self._newest(resource.kind, resource.name)
             try:
                 row = self._catalog.find(resource.kind, resource.name)
             except IntegrityError:
                 return None, unknown, "catalog-damaged"
+            # A row that was deleted must not make the version before it the newest again.
+            if (None if row is None else row.id) != newest:
+                return None, unknown, "catalog-differs-from-log"
             if row is None:
                 return None, unknown, "unknown-object"
         assert row is not None  # noqa: S101  narrows the union for the type checker

@@ -6,14 +6,16 @@ digest in the genesis entry whenever the appliance starts, and a difference refu
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from appliance.errors import IntegrityError, UnknownObject
+from appliance.errors import Busy, IntegrityError, UnknownObject
 
 FORMAT = 1
 PROFILES = ("isolated", "development")
@@ -124,6 +126,20 @@ class Facts:
     def person_of(self, uid: int) -> str | None:
         """Return the enrolled person of a uid, or None."""
         return self.people.get(str(uid))
+
+
+@contextmanager
+def undisturbed(home: Home) -> Iterator[None]:
+    """Keep daemons from working in a home meanwhile; raises Busy where one does."""
+    with ExitStack() as held:
+        if (home.run / "lock").exists():
+            fd = os.open(home.run / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            held.callback(os.close, fd)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as taken:
+                raise Busy(f"a daemon runs in {home.root}: end it with `appliance shutdown`") from taken
+        yield
 
 
 def write_facts(home: Home, facts: Facts) -> None:

@@ -13,23 +13,22 @@ decisions that it rests on are in the old log.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from appliance.catalog import Catalog
+from appliance.catalog.entries import IMPORTED, OUTGOING, RETIRED, UNFILLED
 from appliance.custody.logkeys import create_log_key
 from appliance.custody.slot import VAULT_SLOT
-from appliance.errors import AlreadyExists, Busy, IntegrityError
-from appliance.home import CHANGED, Facts, Home, read_facts, read_officers, write_facts
+from appliance.errors import AlreadyExists, IntegrityError
+from appliance.home import CHANGED, Facts, Home, read_facts, read_officers, undisturbed, write_facts
 from appliance.initialise import GENESIS, genesis_record, tighten
+from appliance.inventory import EVENTS
 from appliance.vault import Vault
 from audit.entry import Entry, Record
 from audit.keys import LogKeys
@@ -38,8 +37,7 @@ from audit.note import VerifierKey
 from audit.restore import CONTINUES, Continued, last_head
 from audit.verify import verify_log
 
-CARRIED = ("object-created", "bundle-imported")  # what the catalog is built from, and replays are refused by
-OUTGOING = ("export", "self")
+CARRIED = (*EVENTS, RETIRED, IMPORTED)  # what the catalog is built from, and replays are refused by
 EARLIER = "earlier"  # the old log and catalog, as the backup has them
 
 
@@ -67,8 +65,9 @@ def restore(
         raise AlreadyExists(f"expected no appliance in {root}, found files: choose another folder")
     root.parent.mkdir(parents=True, exist_ok=True)
     new = Home(root.with_name(f".{root.name}.{secrets.token_hex(4)}"))
-    with _undisturbed(old):
-        facts, told = _read_log(old)
+    with undisturbed(old):
+        told: list[Entry] = []
+        facts = read_home(old, lambda entry: told.append(entry) if entry.kind in CARRIED else None)
         new.root.mkdir(mode=0o750)
         try:
             _copy(old, new)
@@ -85,40 +84,24 @@ def restore(
     return made
 
 
-@contextmanager
-def _undisturbed(home: Home) -> Iterator[None]:
-    """Keep a daemon from working in the backup meanwhile; raises Busy where one does."""
-    with ExitStack() as held:
-        if (home.run / "lock").exists():
-            fd = os.open(home.run / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            held.callback(os.close, fd)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as taken:
-                raise Busy(
-                    f"a daemon runs in {home.root}: end it with `appliance shutdown`, if it is to be restored"
-                ) from taken
-        yield
+def read_home(home: Home, observe: Callable[[Entry], None]) -> Facts:
+    """Verify a stopped home's published log whole, and its facts against it; returns the facts.
 
-
-def _first_keys(facts: Facts) -> LogKeys:
-    second = VerifierKey.parse(facts.log_pq_vkey) if facts.log_pq_vkey else None
-    return LogKeys.of(VerifierKey.parse(facts.log_vkey), second)
-
-
-def _read_log(home: Home) -> tuple[Facts, list[Entry]]:
-    """Verify the old log whole, and its facts against it; return what is to be told again."""
+    `observe` gets each entry. Raises IntegrityError, and what `audit.verify.verify_log` raises.
+    """
     facts = read_facts(home)
-    told: list[Entry] = []
+    first: list[Entry] = []
 
-    def observe(entry: Entry) -> None:
-        if entry.seq == 0 or entry.kind in CARRIED:
-            told.append(entry)
+    def look(entry: Entry) -> None:
+        if entry.seq == 0:
+            first.append(entry)
+        observe(entry)
 
-    verify_log(home.log, _first_keys(facts), observe=observe)
-    if not told or told[0].kind != GENESIS or told[0].context.get("facts_sha256") != facts.digest:
-        raise IntegrityError(f"{home.facts} {CHANGED}: this backup was changed, take another")
-    return facts, told[1:]
+    second = VerifierKey.parse(facts.log_pq_vkey) if facts.log_pq_vkey else None
+    verify_log(home.log, LogKeys.of(VerifierKey.parse(facts.log_vkey), second), observe=look)
+    if not first or first[0].kind != GENESIS or first[0].context.get("facts_sha256") != facts.digest:
+        raise IntegrityError(f"{home.facts} {CHANGED}: it was changed, take another copy")
+    return facts
 
 
 def _copy(old: Home, new: Home) -> None:
@@ -168,6 +151,7 @@ def _number_exports_on(new: Home) -> None:
     """Begin an empty catalog, which the first start fills, but never number two outgoing bundles alike."""
     before, after = Catalog(new.root / EARLIER / new.catalog.name), Catalog(new.catalog)
     try:
+        after.set_meta(UNFILLED, "restore")
         last = before.last_bundle(*OUTGOING)
         if last is not None:
             after.set_last_bundle(*OUTGOING, last.seq, last.digest)

@@ -31,7 +31,7 @@ from appliance.custodian.requests import Asked, make_request
 from appliance.custodian.start import Opened, open_appliance
 from appliance.custody import release
 from appliance.custody.unsealing import open_custody
-from appliance.gate import NamedObject, StagedObject
+from appliance.gate import NamedObject, StagedObject, Thing
 from appliance.home import Home
 from appliance.initialise import initialise
 from appliance.worklink import Verified
@@ -162,7 +162,7 @@ class Simulator(Tampering):
 
     def stop(self) -> None:
         """End in good order."""
-        self._end(lambda core: core.log.close())
+        self._end(_end_log)
 
     def crash(self) -> None:
         """End as `kill -9` would: nothing is published or closed in good order."""
@@ -200,6 +200,10 @@ class Simulator(Tampering):
     def ask(self, action: str, resource: Any, principal: Entity | None = None, **context: Any) -> Grant:
         """Ask the gate, as the operator unless somebody else is named."""
         return self.core.gate.request(principal or self.operator, action, resource, context).grant
+
+    def thing(self) -> Thing:
+        """The appliance as a resource."""
+        return Thing(self.core.appliance())
 
     def use(self, what: Object, job: str = "train-1", purpose: str = "train") -> Grant:
         """Ask for one object for a job whose decision named it."""
@@ -361,6 +365,11 @@ def digests(root: Path, without: str = "") -> dict[str, str]:
         for path in sorted(root.rglob("*"))
         if path.is_file() and path.relative_to(root).parts[0] != without
     }
+
+
+def _end_log(core: Core) -> None:
+    core.keep_head()
+    core.log.close()
 
 
 def _drop_log(core: Core) -> None:

@@ -208,6 +208,17 @@ class Tampering:
         connection.close()
         return changed
 
+    @contextmanager
+    def locked_catalog(self) -> Iterator[None]:
+        """Hold the catalog's write lock, as a backup program or a forgotten shell would."""
+        connection = sqlite3.connect(self.home.catalog, isolation_level=None)
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        finally:
+            connection.execute("ROLLBACK")
+            connection.close()
+
     def swap_headers(self, one: Object, other: Object) -> None:
         _swap(self.folder_of(one) / "header", self.folder_of(other) / "header")
 

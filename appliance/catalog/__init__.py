@@ -4,6 +4,7 @@
     database  one SQLite file, its settings, and its errors in our words
     schema    the tables
     catalog   `Catalog`, the queries
+    entries   from log entries to rows
 
 Every row is a cache of log entries: the gate compares it with the entry that created it, at each use.
 """
@@ -18,6 +19,8 @@ from appliance.catalog.rows import (
     Job,
     LastBundle,
     Object,
+    Tombstone,
+    VaultKey,
 )
 
 __all__ = [
@@ -30,4 +33,6 @@ __all__ = [
     "Job",
     "LastBundle",
     "Object",
+    "Tombstone",
+    "VaultKey",
 ]

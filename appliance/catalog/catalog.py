@@ -14,8 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from appliance.catalog.database import Database, Row
-from appliance.catalog.rows import Approval, ApprovalRequest, Checkpoint, Job, LastBundle, Object
-from appliance.errors import IntegrityError, ReplayRefused, UnknownObject
+from appliance.catalog.rows import (
+    Approval,
+    ApprovalRequest,
+    Checkpoint,
+    Job,
+    LastBundle,
+    Object,
+    Tombstone,
+    VaultKey,
+)
+from appliance.catalog.schema import CARRIED_TABLES
+from appliance.errors import AlreadyExists, IntegrityError, ReplayRefused, UnknownObject
+from appliance.inventory import CREATED, SHREDDED, Event
 
 _OBJECT = (
     "SELECT id, kind, name, version, size, sha256, log_index, created, compartments, state, job, meta "
@@ -71,9 +82,12 @@ class Catalog:
             self.get(object_id)
 
     def find(self, kind: str, name: str, version: int | None = None) -> Object | None:
-        """Return an object by name, the newest version unless one is given; None when there is none."""
-        query = f"{_OBJECT} WHERE kind = ? AND name = ? AND (? IS NULL OR version = ?) ORDER BY version DESC"
-        for row in self._database.rows(f"{query} LIMIT 1", kind, name, version, version):
+        """Return an object by name, the newest that was not shredded unless a version is given, or None."""
+        query = (
+            f"{_OBJECT} WHERE kind = ? AND name = ? AND coalesce(version = ?, state <> 'shredded') "
+            "ORDER BY version DESC"
+        )
+        for row in self._database.rows(f"{query} LIMIT 1", kind, name, version):
             return self._object(row)
         return None
 
@@ -81,6 +95,45 @@ class Catalog:
         """Return all objects, or those of one kind, in the order of their log entries."""
         found = self._database.rows(f"{_OBJECT} WHERE ? IS NULL OR kind = ? ORDER BY log_index", kind, kind)
         return tuple(self._object(row) for row in found)
+
+    def shred(self, object_id: str, log_index: int, time: str) -> bool:
+        """Leave a tombstone of an object; returns False where one is there; raises UnknownObject."""
+        with self.transaction():
+            try:
+                self._database.write("INSERT INTO tombstones VALUES (?, ?, ?)", object_id, log_index, time)
+            except AlreadyExists:
+                return False
+            self._database.write("UPDATE objects SET state = 'shredded' WHERE id = ?", object_id)
+        return True
+
+    def tombstones(self) -> tuple[Tombstone, ...]:
+        """Return what is left of shredded objects, in the order of their log entries."""
+        found = self._database.rows("SELECT object, log_index, time FROM tombstones ORDER BY log_index")
+        return tuple(Tombstone(*row) for row in found)
+
+    def add_vault_key(self, row: VaultKey) -> bool:
+        """Record that a rotation of the vault's identity began or ended; False where that is known."""
+        return bool(
+            self._database.write(
+                "INSERT INTO vault_keys VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                *(row.log_index, row.kind, row.recipient),
+            )
+        )
+
+    def vault_keys(self) -> tuple[VaultKey, ...]:
+        """Return the rotations of the vault's identity, in the order of their log entries."""
+        found = self._database.rows("SELECT log_index, kind, recipient FROM vault_keys ORDER BY log_index")
+        return tuple(VaultKey(*row) for row in found)
+
+    def events(self) -> tuple[Event, ...]:
+        """Return what the rows say happened in the vault, in the order of their log entries."""
+        found = [
+            (int(row[0]), Event(CREATED, tuple(row[1:])))
+            for row in self._database.rows("SELECT log_index, id, kind, name, version FROM objects")
+        ]
+        found += [(row.log_index, Event(SHREDDED, (row.object,))) for row in self.tombstones()]
+        found += [(row.log_index, Event(row.kind, (row.recipient,))) for row in self.vault_keys()]
+        return tuple(event for _, event in sorted(found, key=lambda pair: pair[0]))
 
     def _object(self, row: Row) -> Object:
         *head, compartments, state, job, meta = row
@@ -259,6 +312,29 @@ class Catalog:
                 raise ReplayRefused(
                     f"channel {channel}: expected a number above {last and last.seq}, found {seq}"
                 )
+
+    def carry(self, old: Catalog) -> tuple[int, int]:
+        """Take over from an older catalog what is here not yet and fits; returns how many rows did, and not.
+
+        Objects, tombstones, vault keys and facts are not asked for: the log knows them.
+        """
+        carried = lost = 0
+        for table in CARRIED_TABLES:
+            try:
+                rows = old._database.rows(f"SELECT * FROM {table}")  # noqa: S608  a constant; our own class
+            except IntegrityError:
+                lost += 1
+                continue
+            for row in rows:
+                places = ", ".join("?" * len(row))
+                try:
+                    self._database.write(f"INSERT INTO {table} VALUES ({places})", *row)  # noqa: S608  likewise
+                    carried += 1
+                except AlreadyExists:
+                    pass
+                except (IntegrityError, UnknownObject):
+                    lost += 1
+        return carried, lost
 
     def meta(self, key: str) -> str | None:
         """Return a stored fact, None when it was never set."""

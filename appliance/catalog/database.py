@@ -18,6 +18,8 @@ from typing import Any, NoReturn
 from appliance.catalog.schema import APPLICATION_ID, TABLES, VERSION
 from appliance.errors import AlreadyExists, Busy, IntegrityError, SpaceExhausted, UnknownObject
 
+REBUILD = "rebuild it from the log with `appliance catalog rebuild`"
+
 _BUSY_TIMEOUT_S = 1.0  # refusals come within a second
 
 _SETTINGS = (
@@ -97,6 +99,11 @@ class Database:
         (tables,) = self._connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if (application, version, tables) == (0, 0, 0):
             return True
+        if application == APPLICATION_ID and version < VERSION:
+            raise IntegrityError(
+                f"catalog {self._path}: expected version {VERSION}, found {version}, an earlier program's; "
+                f"{REBUILD}"
+            )
         if (application, version) != (APPLICATION_ID, VERSION):
             raise IntegrityError(
                 f"catalog {self._path}: expected application {APPLICATION_ID:#x} version {VERSION}, found "
@@ -113,8 +120,7 @@ class Database:
 
     def _refuse_damaged(self, found: object) -> NoReturn:
         raise IntegrityError(
-            f"catalog {self._path} is damaged: expected a sound database, found: {found}; restore it from a "
-            "backup, or rebuild it from the log"
+            f"catalog {self._path} is damaged: expected a sound database, found: {found}; {REBUILD}"
         )
 
     @contextlib.contextmanager
@@ -140,8 +146,7 @@ class Database:
             if isinstance(error, sqlite3.ProgrammingError):
                 raise  # a fault of this program, not of the file
             raise IntegrityError(
-                f"catalog {self._path} cannot be used: expected a sound database, found: {error}; restore it "
-                "from a backup, or rebuild it from the log"
+                f"catalog {self._path} cannot be used: expected a sound database, found: {error}; {REBUILD}"
             ) from error
 
 

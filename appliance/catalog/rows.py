@@ -14,9 +14,10 @@ from types import MappingProxyType
 from appliance.errors import IntegrityError
 
 OBJECT_KINDS = ("weights", "config", "corpus", "tokenizer", "optimizer", "report")
-OBJECT_STATES = ("ready", "staged")
+OBJECT_STATES = ("ready", "staged", "shredded")
 JOB_STATES = ("queued", "running", "stopped", "done", "failed")
 REQUEST_STATES = ("open", "used")
+VAULT_KEY_KINDS = ("vault-key-begun", "vault-key-rotated")
 
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
 _NOTHING: Mapping[str, object] = MappingProxyType({})
@@ -47,6 +48,11 @@ class Object:
         """Whether its bytes have left the vault; the row stays, because later objects name it."""
         return "retired" in self.meta
 
+    @property
+    def gone(self) -> bool:
+        """Whether its bytes have left the vault, by rule or by two officers' word."""
+        return self.retired or self.state == "shredded"
+
     def __post_init__(self) -> None:
         """Raise IntegrityError for a value that no entry could have given."""
         _hex("object id", self.id)
@@ -56,6 +62,29 @@ class Object:
         _at_least("object version", self.version, 1)
         _at_least("object size", self.size, 0)
         _at_least("object log index", self.log_index, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """What is left of a shredded object: the entry that says so, and its time."""
+
+    object: str
+    log_index: int
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class VaultKey:
+    """A rotation of the vault's identity that began or ended, to this public half."""
+
+    log_index: int
+    kind: str
+    recipient: str
+
+    def __post_init__(self) -> None:
+        """Raise IntegrityError for a value that no entry could have given."""
+        _one_of("vault key", self.kind, VAULT_KEY_KINDS)
+        _at_least("vault key log index", self.log_index, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,20 @@ Lists that name objects are tables of their own, so that no row can name an obje
 
 from __future__ import annotations
 
-from appliance.catalog.rows import JOB_STATES, OBJECT_KINDS, OBJECT_STATES, REQUEST_STATES
+from appliance.catalog.rows import (
+    JOB_STATES,
+    OBJECT_KINDS,
+    OBJECT_STATES,
+    REQUEST_STATES,
+    VAULT_KEY_KINDS,
+)
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x61707631  # "apv1": another program's database is not mistaken for ours
+
+
+# What the log does not tell, in an order in which each row names only earlier ones.
+CARRIED_TABLES = ("jobs", "job_objects", "checkpoints", "requests", "approvals", "replay")
 
 
 def _names(values: tuple[str, ...]) -> str:
@@ -38,6 +48,16 @@ TABLES = (
         parent TEXT NOT NULL REFERENCES objects (id),
         PRIMARY KEY (child, position)
     ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE tombstones (
+        object TEXT PRIMARY KEY REFERENCES objects (id),
+        log_index INTEGER NOT NULL UNIQUE CHECK (log_index >= 0),
+        time TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    f"""CREATE TABLE vault_keys (
+        log_index INTEGER PRIMARY KEY CHECK (log_index >= 0),
+        kind TEXT NOT NULL CHECK (kind IN ({_names(VAULT_KEY_KINDS)})),
+        recipient TEXT NOT NULL
+    ) STRICT""",
     f"""CREATE TABLE jobs (
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE CHECK (id <> ''),

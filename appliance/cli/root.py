@@ -77,6 +77,7 @@ SECTIONS = (
             Entry("verify-model", "verify_model", "Check an exported model folder (no daemon needed)."),
             Entry("log", "log", "Take the tree head or a receipt out of the audit log."),
             Entry("audit", "audit", "Look after the audit log: witnesses, its key, salts for auditors."),
+            Entry("catalog", "catalog", "Make the catalog anew from the log."),
             Entry("restore-log", "restore", "Make an appliance of a backup; its new log names the old one."),
             Entry("keys", "keys", "Recover the vault identity for offline keeping."),
             Entry("version", "status", "Print the version."),

@@ -28,6 +28,7 @@ from appliance.custodian.verbs import Verbs
 from appliance.custodian.workers import kill_all, kill_job
 from appliance.errors import ApplianceError
 from appliance.home import Home
+from appliance.inventory import STARTED, TALLY
 from appliance.provenance import verify_provenance
 from appliance.sandbox import protect_memory
 from appliance.training.blas import blas_environment
@@ -63,11 +64,16 @@ class Daemon:
             loop.add_signal_handler(number, self._ending.set)
         listener = listen(self._home.run)
         self._core.gate.outcome(
-            "started",
+            STARTED,
             "Custodian:custodian",
             "start",
             f"Appliance:{self._core.facts.origin}",
-            {"profile": self._core.facts.profile, "warnings": self._core.warnings(), "pid": os.getpid()},
+            {
+                "profile": self._core.facts.profile,
+                "warnings": self._core.warnings(),
+                "pid": os.getpid(),
+                TALLY: self._core.inventory.tally.told(),
+            },
         )
         fronts = loop.create_task(self._keep_front(listener))
         ticks = loop.create_task(self._keep_time())
@@ -102,6 +108,10 @@ class Daemon:
                     f"Appliance:{self._core.facts.origin}",
                     {"pid": os.getpid()},
                 )
+            self._core.keep_head()
+        except (ApplianceError, AuditError) as dead:
+            self._say.error("head-not-kept", reason=str(dead))
+        try:
             self._core.log.close()
         except AuditError as dead:
             self._say.error("log-unavailable", reason=str(dead))

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 from appliance.catalog import Approval as ApprovalRow
 from appliance.catalog import ApprovalRequest as RequestRow
+from appliance.catalog.database import REBUILD
+from appliance.catalog.entries import USED
 from appliance.custodian.core import Core
 from appliance.custodian.requests import MADE, Subject
 from appliance.errors import (
@@ -42,7 +44,6 @@ from policy.approvals import (
 from policy.model import Entity
 
 NEEDED = 2
-USED = "request-used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ def _demand_unused(core: Core, row: RequestRow) -> None:
     if made.kind != MADE or made.context.get("request") != row.id or request_id(row.document) != row.id:
         raise IntegrityError(
             f"request {row.id[:16]}: log entry {row.log_index} made no such document; catalog.db was "
-            "changed: restore it from a backup"
+            f"changed: {REBUILD}"
         )
     for entry in core.log.entries(row.log_index + 1):
         if row.id.encode("ascii") in entry and _uses(parse_entry(entry), row.id):

@@ -7,23 +7,26 @@ so that no verb can forget to ask.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.allowance import Allowance
 from appliance.catalog import Catalog
+from appliance.custodian.reckoning import catch_up, keep_head
 from appliance.custodian.witnessing import Witnessing
 from appliance.custody.release import Custody
 from appliance.errors import SealedError
 from appliance.gate import Gate, World
 from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
+from appliance.inventory import TALLY, Inventory, event_of
 from appliance.isolation import checks, isolated
 from appliance.vault import Vault
+from audit.entry import JSON
 from audit.errors import AuditError
-from audit.log import Log
+from audit.log import Committed, Log
 from audit.note import VerifierKey
 from policy.engine import Engine
 from policy.model import Entity
@@ -49,6 +52,9 @@ class Core:
     gate: Gate = field(init=False)
     witnessing: Witnessing = field(init=False)
     allowance: Allowance = field(default_factory=Allowance)
+    inventory: Inventory = field(default_factory=Inventory)
+    behind: bool = False
+    """An entry was logged whose row could not be written."""
     jail_lacks: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -73,6 +79,7 @@ class Core:
             world=self.world,
             monotonic=self.monotonic,
             allowance=self.allowance,
+            newest=self._newest,
         )
 
     @property
@@ -100,6 +107,48 @@ class Core:
         except AuditError:
             return False
         return True
+
+    def record(
+        self,
+        kind: str,
+        principal: str,
+        action: str,
+        resource: str,
+        context: Mapping[str, JSON],
+        *,
+        then: Callable[[Committed], object],
+        secret: Mapping[str, JSON] | None = None,
+    ) -> Committed:
+        """Append an entry that changes what lies in the vault, with the tally up to it, `then` its row.
+
+        A row that cannot be written (the catalog is locked, or full) is added by the next `settle`, or at the
+        next start: the entry stands.
+        """
+        self.settle()
+        event = event_of(kind, context)
+        assert event is not None  # noqa: S101  a kind that changes nothing has no business here
+        told = {**context, TALLY: self.inventory.tally.then(event).told()}
+        committed = self.gate.outcome(kind, principal, action, resource, told, secret)
+        self.inventory.take(event)
+        self.behind = True
+        then(committed)
+        self.behind = False
+        return committed
+
+    def settle(self) -> None:
+        """Add the row that could not be written, if there is one; raises what kept it from being written."""
+        if self.behind:
+            catch_up(self.log, self.catalog)
+            self.behind = False
+
+    def _newest(self, kind: str, name: str) -> str | None:
+        self.settle()
+        return self.inventory.newest(kind, name)
+
+    def keep_head(self) -> None:
+        """Have the catalog remember how far the log goes: at the end of a run."""
+        self.settle()
+        keep_head(self.log, self.catalog)
 
     def warnings(self) -> list[str]:
         """Say in plain words what weakens this appliance, for people and for the log."""

@@ -27,6 +27,7 @@ from appliance.bundle.names import media_type_of
 from appliance.bundle.parts import reread_part
 from appliance.bundle.signer import SignerKey
 from appliance.catalog import Object
+from appliance.catalog.entries import EXPORTED, OUTGOING
 from appliance.custodian import approvals
 from appliance.custodian.approvals import Approved
 from appliance.custodian.core import Core
@@ -44,7 +45,6 @@ from appliance.worklink import Finished, GivePart, MemberHashed, OpenPart, PartD
 from audit.entry import JSON
 from policy.model import Entity
 
-CHANNEL = "export"
 MODEL = "model/"
 FILES_FROM_WORKER = ("model/config.json", "model/model.safetensors", "model/tokenizer.json")
 
@@ -183,13 +183,13 @@ class _Export:
 
     def _label(self) -> Label:
         core = self._core
-        last = core.catalog.last_bundle(CHANNEL, "self")
+        last = core.catalog.last_bundle(*OUTGOING)
         return label_for(
             kind="weights",
             direction="out",
             recipient=self._wanted.recipient,
             signers=[self._signer.vkey],
-            channel=CHANNEL,
+            channel=OUTGOING[0],
             seq=(last.seq if last else 0) + 1,
             prev=last.digest if last else "",
             now=datetime.now(UTC),
@@ -312,7 +312,7 @@ class _Export:
         }
         self._run.keep(
             self._core.gate.outcome(
-                "bundle-exported", f"Person:{self._run.owner}", "export", f"Object:{weights.id}", context
+                EXPORTED, f"Person:{self._run.owner}", "export", f"Object:{weights.id}", context
             )
         )
-        self._core.catalog.set_last_bundle(CHANNEL, "self", manifest.seq, manifest.digest)
+        self._core.catalog.set_last_bundle(*OUTGOING, manifest.seq, manifest.digest)

@@ -32,6 +32,7 @@ from appliance.bundle.verify import (
 )
 from appliance.catalog import Object
 from appliance.catalog.catalog import utc_now
+from appliance.catalog.entries import IMPORTED, ROLE
 from appliance.custodian.core import Core, job_entity
 from appliance.custodian.files import give_bytes
 from appliance.custodian.jobs import Run, new_job_id
@@ -54,8 +55,6 @@ from policy.model import Entity
 
 MADE_BY_IMPORT = ("corpus", "config", "weights")
 SPACE_FACTOR = 2.2  # quarantine and vault hold the same bytes for a moment, plus the catalog and the log
-ROLE = "researcher"
-IMPORTED = "bundle-imported"
 
 
 @dataclass(frozen=True, slots=True)

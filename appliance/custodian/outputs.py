@@ -17,14 +17,15 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from appliance.age import PayloadWriter, descriptor_sink
 from appliance.catalog import Object
+from appliance.catalog.entries import row_of
 from appliance.custodian.core import Core
 from appliance.custodian.workers import Worker, checked_name
-from appliance.errors import ContentRefused, IntegrityError, ProtocolError
-from appliance.gate import CREATED, StagedObject
+from appliance.errors import IntegrityError, ProtocolError
+from appliance.gate import StagedObject
+from appliance.inventory import CREATED
 from appliance.worklink import GiveOutput, Sealed, Verified, WantOutput
 from audit.entry import parse_entry
 from policy.model import Entity
@@ -184,11 +185,12 @@ class Outputs:
     ) -> Object:
         compartments = sorted({label for parent in parents for label in parent.compartments})
         core = self._core
+        core.settle()
         core.vault.publish(item.id)
         version = 1 + max(
             (row.version for row in core.catalog.list(item.kind) if row.name == item.name), default=0
         )
-        committed = core.gate.outcome(
+        committed = core.record(
             CREATED,
             f"Job:{self._job}",
             "create",
@@ -204,29 +206,7 @@ class Outputs:
                 "parents": [parent.id for parent in parents],
                 "job": self._job,
             },
+            then=lambda said: core.catalog.add(row_of(parse_entry(said.entry))),
             secret={"plaintext_sha256": verified.plaintext_sha256, **secret},
         )
-        row = row_of(committed.entry, committed.index)
-        core.catalog.add(row)
-        return row
-
-
-def row_of(entry: bytes, index: int) -> Object:
-    """Return the catalog row that a creation entry states; raises ContentRefused for any other entry."""
-    parsed = parse_entry(entry)
-    said: Mapping[str, Any] = parsed.context  # written by `_publish`; the row checks each value
-    if parsed.kind != CREATED:
-        raise ContentRefused(f"log entry {index} is {parsed.kind}, expected {CREATED}")
-    return Object(
-        id=said["object"],
-        kind=said["kind"],
-        name=said["name"],
-        version=said["version"],
-        compartments=tuple(said["compartments"]),
-        size=said["size"],
-        sha256=said["payload_sha256"],
-        parents=tuple(said["parents"]),
-        log_index=index,
-        created=parsed.time,
-        job=said["job"],
-    )
+        return row_of(parse_entry(committed.entry))

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import structlog
 
 from appliance.catalog import Checkpoint
+from appliance.catalog.entries import RETIRED, repeat
 from appliance.custodian.core import Core, job_entity
 from appliance.errors import PolicyRefused
 from audit.entry import JSON, parse_entry
 
-RETIRED = "object-retired"
 LEAST_KEPT = 2
 
 
@@ -83,17 +83,6 @@ def retire(core: Core, job: str, owner: str, fallen: Sequence[Checkpoint]) -> No
             continue
         context: dict[str, JSON] = {"job": job, "step": checkpoint.step, "objects": list(ids)}
         entry = core.gate.outcome(RETIRED, "Custodian:custodian", "retire", f"JobRecord:{job}", context)
-        complete_retirement(core, entry.entry, entry.index)
-
-
-def complete_retirement(core: Core, entry: bytes, index: int) -> bool:
-    """Do what a retirement's entry says, as far as it is not done; return whether anything was."""
-    said = parse_entry(entry).context["objects"]
-    assert isinstance(said, list)  # noqa: S101  written by `retire`
-    done = False
-    for name in said:
-        if not core.catalog.get(str(name)).retired:
-            core.catalog.retire(str(name), index)
-            done = True
-        done = core.vault.remove(str(name)) or done
-    return done
+        repeat(core.catalog, parse_entry(entry.entry))
+        for name in ids:
+            core.vault.remove(name)

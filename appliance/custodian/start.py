@@ -2,7 +2,7 @@
 
 Order: the home's lock → public facts → the log's own slot → the log (with the recovery that a crash would
 need) → facts, rules and officers against the genesis entry → leftovers in vault and quarantine → the catalog
-against the log's creation entries → jobs that a crash cut off.
+against the log, and the log against the catalog (`reckoning`) → jobs that a crash cut off.
 """
 
 from __future__ import annotations
@@ -11,23 +11,18 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from appliance.catalog import Catalog
-from appliance.custodian.approvals import USED
 from appliance.custodian.core import Core
-from appliance.custodian.imports import IMPORTED, ROLE
-from appliance.custodian.outputs import row_of
-from appliance.custodian.retention import RETIRED, complete_retirement
+from appliance.custodian.reckoning import reckon
 from appliance.custody.logkeys import open_log_keys, retire_log_keys
 from appliance.errors import Busy, IntegrityError, UnknownObject
-from appliance.gate import CREATED
 from appliance.grants import LiveGrants
 from appliance.home import CHANGED, Facts, Home, read_facts, read_officers
 from appliance.vault import Vault
@@ -39,7 +34,6 @@ from audit.signing import Signers
 from policy.engine import Engine
 
 GENESIS = "genesis"
-_SEEN = "log_seen"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +87,25 @@ def open_appliance(
         core = Core(
             home, facts, log, engine, catalog, vault, live, monotonic=monotonic, clock=clock, sysroot=sysroot
         )
-        caught_up = catch_up(core)
+        reckoned = reckon(log, catalog)
+        core.inventory = reckoned.inventory
+        if reckoned.rebuilt:
+            core.gate.outcome(
+                "catalog-rebuilt",
+                "Custodian:custodian",
+                "start",
+                f"Appliance:{facts.origin}",
+                {"by": reckoned.rebuilt, "objects": len(catalog.list())},
+            )
         cut_off = end_cut_off_jobs(core)
-        known = [row.id for row in catalog.list() if not row.retired]
+        known = clear_gone(core)
         core.missing, core.orphans = vault.damaged(known), vault.orphans(known)
         retire_log_keys(home.keys, len(log.epochs.chain.closings))
         undo.pop_all()
     say = structlog.get_logger()
-    say.info("opened", home=str(home.root), leftovers=len(leftovers), caught_up=caught_up, cut_off=cut_off)
+    say.info(
+        "opened", home=str(home.root), leftovers=len(leftovers), caught_up=reckoned.caught_up, cut_off=cut_off
+    )
     return Opened(core, lock)
 
 
@@ -142,59 +147,13 @@ def _load_policy(home: Home, facts: Facts) -> Engine:
     return engine
 
 
-def catch_up(core: Core) -> int:
-    """Do what entries say and a crash kept from the catalog; return how many rows were changed.
-
-    Also mends a catalog that was set back: it remembers how far it has seen, and reads on from there.
-    """
-    changed = 0
-    for index in range(int(core.catalog.meta(_SEEN) or 0), core.log.size):
-        entry = core.log.entry(index)
-        parsed = parse_entry(entry)
-        if parsed.kind in _REPEATED:
-            changed += _REPEATED[parsed.kind](core, entry, index)
-    core.catalog.set_meta(_SEEN, str(core.log.size))
-    return changed
-
-
-def _repeat_created(core: Core, entry: bytes, index: int) -> bool:
-    row = row_of(entry, index)
-    try:
-        core.catalog.get(row.id)
-    except UnknownObject:
-        core.catalog.add(row)
-        return True
-    return False
-
-
-def _repeat_imported(core: Core, entry: bytes, index: int) -> bool:
-    del index
-    said: Mapping[str, Any] = parse_entry(entry).context
-    last = core.catalog.last_bundle(said["channel"], ROLE)
-    if last is not None and last.seq >= said["bundle_seq"]:
-        return False
-    core.catalog.set_last_bundle(said["channel"], ROLE, said["bundle_seq"], said["manifest_sha256"])
-    return True
-
-
-def _repeat_used(core: Core, entry: bytes, index: int) -> bool:
-    del index
-    said: Mapping[str, Any] = parse_entry(entry).context
-    try:
-        if core.catalog.request(said["request"]).state != "open":
-            return False
-    except UnknownObject:
-        return False
-    core.catalog.use_request(said["request"])
-    return True
-
-
-_REPEATED: Mapping[str, Callable[[Core, bytes, int], bool]] = {
-    CREATED: _repeat_created,
-    IMPORTED: _repeat_imported,
-    USED: _repeat_used,
-    RETIRED: complete_retirement,
-}
+def clear_gone(core: Core) -> list[str]:
+    """Remove from the vault what a crash left of retired and shredded objects; return the others' ids."""
+    rows = core.catalog.list()
+    for row in rows:
+        if row.gone:
+            core.vault.remove(row.id)
+    return [row.id for row in rows if not row.gone]
 
 
 def end_cut_off_jobs(core: Core) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from appliance.catalog import Job, Object
+from appliance.catalog.database import REBUILD
 from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
@@ -128,7 +129,7 @@ class Trains:
         if not same:
             raise IntegrityError(
                 f"job {row.id} is not the one that log entry {row.log_index} began: catalog.db was changed; "
-                "restore it from a backup"
+                f"{REBUILD}"
             )
 
     def stop(self, job: str) -> None:

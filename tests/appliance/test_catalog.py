@@ -262,7 +262,7 @@ def test_a_row_that_names_nothing_is_found_when_the_file_is_opened(catalog, path
     attacker.execute("DELETE FROM objects WHERE id = ?", (ident(1),))
     attacker.commit()
     attacker.close()
-    with pytest.raises(IntegrityError, match="a row of parents names nothing; restore it from a backup"):
+    with pytest.raises(IntegrityError, match="a row of parents names nothing; rebuild it from the log with"):
         Catalog(path)
 
 

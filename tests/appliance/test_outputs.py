@@ -9,10 +9,12 @@ import os
 import pytest
 
 from appliance.age import PayloadWriter, descriptor_sink
+from appliance.catalog.entries import row_of
 from appliance.custodian import outputs as module
-from appliance.custodian.outputs import Outputs, row_of
+from appliance.custodian.outputs import Outputs
 from appliance.errors import ContentRefused, IntegrityError, ProtocolError
 from appliance.worklink import Sealed, Verified, WantOutput
+from audit.entry import parse_entry
 from audit.errors import LogUnavailable
 
 
@@ -113,7 +115,7 @@ def test_an_output_is_logged_verified_published_logged_and_catalogued(sim, outpu
     assert [entry.kind for entry in sim.entries(size)] == ["output-opened", "decision", "object-created"]
     created = sim.entries()[-1]
     assert set(created.context["plaintext_sha256"]) == set(created.context["steps"]) == {"commitment"}
-    assert row == sim.core.catalog.get(name) == row_of(sim.core.log.entry(row.log_index), row.log_index)
+    assert row == sim.core.catalog.get(name) == row_of(parse_entry(sim.core.log.entry(row.log_index)))
     assert row.parents == (parent.id,)
     assert sim.read(row) == b"checkpoint"
 
@@ -200,4 +202,4 @@ def test_an_output_is_open_to_whom_all_its_parents_are(sim, outputs, verified):
 
 def test_no_other_entry_is_read_as_a_creation(sim):
     with pytest.raises(ContentRefused, match="log entry 0 is genesis, expected object-created"):
-        row_of(sim.core.log.entry(0), 0)
+        row_of(parse_entry(sim.core.log.entry(0)))

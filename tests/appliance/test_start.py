@@ -6,11 +6,13 @@ import os
 
 import pytest
 
-from appliance.custodian.outputs import row_of
+from appliance.catalog.entries import row_of
 from appliance.custodian.start import open_appliance, take_lock
-from appliance.errors import Busy, UnknownObject
-from appliance.gate import CREATED
+from appliance.errors import Busy, SetBack, UnknownObject
 from appliance.home import Home
+from appliance.inventory import CREATED
+from appliance.rebuild import rebuild_catalog
+from audit.entry import parse_entry
 from audit.errors import LogBusy
 from audit.log import Log
 
@@ -75,7 +77,7 @@ def test_a_row_that_a_crash_kept_from_the_catalog_is_added_from_the_log(sim, mon
     row = sim.core.catalog.find("weights", "tiny")
     assert row is not None
     assert row.parents == (config.id,)
-    assert row == row_of(sim.core.log.entry(row.log_index), row.log_index)
+    assert row == row_of(parse_entry(sim.core.log.entry(row.log_index)))
     assert sim.read(row) == b"the weights"
     assert sim.core.orphans == ()
 
@@ -90,7 +92,7 @@ def test_catching_up_twice_adds_nothing(sim, monkeypatch):
     sim.start()
 
 
-def test_a_catalog_that_was_lost_is_rebuilt_whole(sim):
+def test_a_catalog_that_was_lost_is_noticed_and_rebuilt_whole(sim):
     made = [
         sim.add("config", "tiny", b"[model]"),
         sim.add("weights", "tiny", b"1"),
@@ -98,9 +100,13 @@ def test_a_catalog_that_was_lost_is_rebuilt_whole(sim):
     ]
     sim.stop()
     sim.home.catalog.unlink()
+    with pytest.raises(SetBack, match=r"found 3 that it lacks; .*`appliance catalog rebuild`"):
+        sim.start()
+    rebuild_catalog(sim.home)
     sim.start()
     sim.unseal()
     assert sim.core.catalog.list() == tuple(made)
+    assert sim.entries()[-1].kind == "catalog-rebuilt"
     assert sim.read(made[2]) == b"2"
 
 
