@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.catalog import Catalog
-from appliance.catalog.entries import UNFILLED, repeat
+from appliance.catalog.entries import UNFILLED, USED, repeat
 from appliance.errors import ApplianceError
 from appliance.home import Home, undisturbed
 from appliance.restore import read_home
@@ -44,22 +44,27 @@ def rebuild_catalog(home: Home) -> Rebuilt:
             catalog = Catalog(scratch)
             try:
                 with catalog.transaction():
-                    read_home(home, lambda entry: _take(catalog, entry))
+                    used: list[Entry] = []
+                    read_home(home, lambda entry: _take(catalog, entry, used))
                     carried, lost = _carry(home.catalog, catalog)
+                    for entry in used:  # a request that was used must not come back open
+                        repeat(catalog, entry)
                     catalog.set_meta(UNFILLED, "rebuild")
                 objects = len(catalog.list())
             finally:
                 catalog.close()
+            before = _set_aside(home.catalog)
+            scratch.rename(home.catalog)
         except BaseException:
             _remove(scratch)
             raise
-        before = _set_aside(home.catalog)
-        scratch.rename(home.catalog)
     return Rebuilt(objects, carried, lost, before)
 
 
-def _take(catalog: Catalog, entry: Entry) -> None:
+def _take(catalog: Catalog, entry: Entry, used: list[Entry]) -> None:
     repeat(catalog, entry)
+    if entry.kind == USED:
+        used.append(entry)
 
 
 def _carry(path: Path, catalog: Catalog) -> tuple[int, int]:
@@ -77,16 +82,20 @@ def _carry(path: Path, catalog: Catalog) -> tuple[int, int]:
 
 
 def _set_aside(path: Path) -> Path | None:
-    """Rename a catalog and what SQLite keeps beside it; never over an earlier one."""
+    """Give a catalog a second name, and move what SQLite keeps beside it; never over an earlier one."""
     if not path.exists():
         return None
     number = 1
     while (aside := path.with_name(f"{path.name}.{BEFORE}-{number}")).exists():
         number += 1
-    for suffix in ("-wal", "-shm", ""):  # the file itself last: a repeat begins again where this was cut off
+    for suffix in (
+        "-wal",
+        "-shm",
+    ):  # left where the catalog is damaged; another database's would damage the new
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
+    aside.hardlink_to(path)
     return aside
 
 

@@ -63,6 +63,7 @@ NEXT_STEP = {
     22: "`appliance doctor` says what this host lacks",
     23: "`appliance jobs` shows the last checkpoint's step; `appliance train --resume JOB` goes on from it",
     24: "compare `appliance version` with the version in `appliance status`",
+    25: "put the newest copy of the part that is named back; `appliance catalog rebuild` mends the catalog",
 }
 
 

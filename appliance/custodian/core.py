@@ -146,9 +146,10 @@ class Core:
         return self.inventory.newest(kind, name)
 
     def keep_head(self) -> None:
-        """Have the catalog remember how far the log goes: at the end of a run."""
-        self.settle()
-        keep_head(self.log, self.catalog)
+        """Bring the catalog up to the log, and have it remember how far that goes: at the end of a run."""
+        with self.catalog.transaction():
+            catch_up(self.log, self.catalog)
+            keep_head(self.log, self.catalog)
 
     def warnings(self) -> list[str]:
         """Say in plain words what weakens this appliance, for people and for the log."""

@@ -116,7 +116,7 @@ def test_a_document_edited_in_the_catalog_is_not_what_was_made(case):
     sim.approve(case.document, "alice", "bob")
     edited = case.document.replace(case.recipient, other).encode()
     sim.edit_catalog("UPDATE requests SET document = ?", edited)
-    with sim.refused(IntegrityError, "made no such document; catalog.db was changed: restore it"):
+    with sim.refused(IntegrityError, "made no such document; catalog.db was changed: rebuild it"):
         approved_export(sim.core, Wanted("tiny", other, case.request, 0))
 
 
