@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,8 @@ from appliance.training import randomness
 from appliance.training.arena import Arena, Moments
 from appliance.training.config import ModelConfig
 from appliance.training.layout import Buffer, Layout, layout_of
+from appliance.training.safetensors import numpy_type
+from appliance.training.tensorfile import TensorFile
 from kernels import Backend, Floats, Integers
 
 INITIAL_SPREAD = 0.02  # standard deviation of the first weights (Radford et al. 2019, section 2.3)
@@ -65,6 +68,10 @@ class GPT:
     def load(self, weights: Mapping[str, npt.NDArray[np.generic]]) -> None:
         """Copy weights in; raise `ContentRefused` unless names, shapes and values are this model's."""
         fill(self.parameters, weights, "weights")
+
+    def open(self, file: TensorFile) -> None:
+        """Open sealed weights straight into the parameters; raise as `load` does, the model then unusable."""
+        fill_from(self.parameters, file, "weights")
 
     def arena(self, B: int, T: int) -> Arena:
         """Room for batches of B sequences of T tokens."""
@@ -270,16 +277,39 @@ def _rotations(config: ModelConfig, backend: Backend, dtype: npt.DTypeLike) -> t
 
 def fill(buffer: Buffer, tensors: Mapping[str, npt.NDArray[np.generic]], what: str) -> None:
     """Copy `tensors` in; raise `ContentRefused` on another name, shape or dtype, or a non-finite value."""
-    for name in sorted(buffer.views.keys() ^ tensors.keys()):
-        state = "is missing" if name in buffer.views else "is unknown"
-        raise ContentRefused(f"{what}: tensor {name[:80]!r} {state}; expected those of the configured model")
+    _refuse_other_names(buffer, tensors.keys(), what)
     for name, view in buffer.views.items():
         found = tensors[name]
-        if found.shape != view.shape or found.dtype != view.dtype:
-            raise ContentRefused(
-                f"{what}: tensor {name!r}: expected {view.dtype} {view.shape}, "
-                f"found {found.dtype} {found.shape}"
-            )
-        if not np.isfinite(found).all():
-            raise ContentRefused(f"{what}: tensor {name!r}: expected finite numbers, found NaN or infinity")
+        _refuse_other_shape(name, view, found.shape, found.dtype, what)
+        _refuse_not_finite(name, found, what)
         view[...] = found
+
+
+def fill_from(buffer: Buffer, file: TensorFile, what: str) -> None:
+    """Open a file's tensors into `buffer` without a copy, in the file's order; raises as `fill` does."""
+    _refuse_other_names(buffer, file.header.tensors.keys(), what)
+    for name, info in file.header.tensors.items():
+        view = buffer.views[name]
+        _refuse_other_shape(name, view, info.shape, numpy_type(name, info), what)
+        file.open_into(name, view)
+        _refuse_not_finite(name, view, what)
+
+
+def _refuse_other_names(buffer: Buffer, found: AbstractSet[str], what: str) -> None:
+    for name in sorted(buffer.views.keys() ^ found):
+        state = "is missing" if name in buffer.views else "is unknown"
+        raise ContentRefused(f"{what}: tensor {name[:80]!r} {state}; expected those of the configured model")
+
+
+def _refuse_other_shape(
+    name: str, view: Floats, shape: tuple[int, ...], dtype: np.dtype[np.generic], what: str
+) -> None:
+    if shape != view.shape or dtype != view.dtype:
+        raise ContentRefused(
+            f"{what}: tensor {name!r}: expected {view.dtype} {view.shape}, found {dtype} {shape}"
+        )
+
+
+def _refuse_not_finite(name: str, values: npt.NDArray[np.generic], what: str) -> None:
+    if not np.isfinite(values).all():
+        raise ContentRefused(f"{what}: tensor {name!r}: expected finite numbers, found NaN or infinity")

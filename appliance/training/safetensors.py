@@ -2,25 +2,25 @@
 
 A file is 8 bytes (little-endian length of the header), the header, and the data. Guarantees: `parse_header`
 accepts only headers whose tensors lie one after another, without gap or overlap, each as long as its shape
-says, under bounded limits; `write` and `load` hold one tensor at a time and never a whole file; equal tensors
-and metadata give equal bytes. Source: the format's specification (safetensors 0.4, "Format"), with stricter
-limits on names and on the size of the header.
+says, under bounded limits; `write` copies no tensor; equal tensors and metadata give equal bytes. What lies
+behind a header is read by `tensorfile`. Source: the format's specification (safetensors 0.4, "Format"), with
+stricter limits on names and on the size of the header.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from appliance.errors import ContentRefused
+from appliance.training.buffers import Sealer
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024  # tuning: room for 30,000 tensors; the format itself allows 100 MB
 MAX_NAME_CHARACTERS = 256
@@ -63,16 +63,6 @@ _NUMPY: Mapping[str, str] = {
 _NAMES = {np.dtype(code): name for name, code in _NUMPY.items()}
 
 Array = npt.NDArray[Any]
-
-
-class Reader(Protocol):
-    """What `load` reads from: a file, or a sealed payload that decrypts as it is read."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Move to a place and return it, counted from the beginning."""
-
-    def readinto(self, buffer: memoryview, /) -> int | None:
-        """Fill some of `buffer`; 0 at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +130,7 @@ def parse_header(text: bytes) -> Header:
         document = json.loads(
             text.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant
         )
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or a number of thousands of digits
         raise ContentRefused(
             "safetensors: expected a header of JSON in UTF-8, found a syntax error"
         ) from error
@@ -160,38 +150,11 @@ def parse_header(text: bytes) -> Header:
     return Header(ordered, metadata, PREFIX.size + len(text), end)
 
 
-def load(reader: Reader) -> tuple[dict[str, Array], dict[str, str]]:
-    """Read a whole file: tensors by name, and metadata.
-
-    Its size is compared with the header's before anything is allocated. Raises `ContentRefused` on a bad
-    header, a wrong size, a type that NumPy lacks, or a reader that ends early.
-    """
-    size_bytes = reader.seek(0, os.SEEK_END)
-    reader.seek(0)
-    head = bytearray(PREFIX.size)
-    _fill(reader, memoryview(head), "the length of the header")
-    head += bytes(min(header_bytes(head), size_bytes))
-    _fill(reader, memoryview(head)[PREFIX.size :], "the header")
-    header = read_header(head, size_bytes)
-    tensors: dict[str, Array] = {}
-    for name, info in header.tensors.items():
-        if info.dtype not in _NUMPY:
-            raise ContentRefused(
-                f"safetensors: tensor {name!r}: expected a type NumPy has, found {info.dtype}"
-            )
-        flat = np.empty(math.prod(info.shape), dtype=_NUMPY[info.dtype])
-        _fill(reader, _bytes_of(flat), f"tensor {name!r}")
-        tensors[name] = flat.reshape(info.shape)
-    return tensors, dict(header.metadata)
-
-
-def _fill(reader: Reader, view: memoryview, what: str) -> None:
-    done = 0
-    while done < len(view):
-        got = reader.readinto(view[done:])
-        if not got:
-            raise ContentRefused(f"safetensors: expected {len(view)} bytes of {what}, found {done}: cut off")
-        done += got
+def numpy_type(name: str, info: TensorInfo) -> np.dtype[Any]:
+    """Return the NumPy type of a tensor; raise `ContentRefused` where there is none."""
+    if info.dtype not in _NUMPY:
+        raise ContentRefused(f"safetensors: tensor {name!r}: expected a type NumPy has, found {info.dtype}")
+    return np.dtype(_NUMPY[info.dtype])
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -274,17 +237,15 @@ def size_of(tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> int:
     return len(encode_header(tensors, metadata)) + sum(tensor.nbytes for tensor in tensors.values())
 
 
-def write(
-    sink: Callable[[memoryview], object], tensors: Mapping[str, Array], metadata: Mapping[str, str]
-) -> int:
-    """Hand the file to `sink` piece by piece, tensors without a copy; return its length in bytes."""
+def write(sealer: Sealer, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> int:
+    """Have the file sealed piece by piece, tensors without a copy; return its length in bytes."""
     header = encode_header(tensors, metadata)
-    sink(memoryview(header))
+    sealer.seal_from(memoryview(header))
     total = len(header)
     for name in _order(tensors):
         view = _bytes_of(np.ascontiguousarray(tensors[name]).reshape(-1))
         if len(view):
-            sink(view)
+            sealer.seal_from(view)
         total += len(view)
     return total
 

@@ -63,6 +63,6 @@ class Checkpoints:
 
     def _write(self, kind: str, tensors: Mapping[str, Array], metadata: Mapping[str, str]) -> int:
         output = self._port.want_output(kind, self._name)
-        safetensors.write(output.write, tensors, metadata)
+        safetensors.write(output, tensors, metadata)
         output.close()
         return output.token

@@ -15,5 +15,5 @@ def run(channel: Channel, begin: Begin) -> None:
     parse_config(data)
     port.inputs()
     output = port.want_output("config", str(begin.numbers["name"]))
-    output.write(data)
+    output.seal_from(data)
     output.close()

@@ -68,7 +68,7 @@ class SealedInput:
     key: bytearray
 
     def reader(self) -> PayloadReader:
-        """Open the payload for reading from its first byte of plaintext."""
+        """Open the payload: a stream from its first byte, and an `Opener`."""
         return PayloadReader(self.descriptor, self.key, self.offset, self.length)
 
     def close(self) -> None:
@@ -88,10 +88,9 @@ class SealedOutput:
         self._key = key
         self._writer = PayloadWriter(descriptor_sink(descriptor), key)
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Seal `data` behind what was written before."""
-        self.size_bytes += memoryview(data).nbytes
-        self._writer.write(data)
+    def seal_from(self, buffer: bytes | bytearray | memoryview) -> None:
+        """Seal the buffer's bytes behind those before; a large one on all cores (`Sealer`)."""
+        self.size_bytes += self._writer.write(buffer)
 
     def close(self) -> None:
         """Seal the last chunk, make it durable and tell the custodian."""

@@ -7,10 +7,10 @@ import time
 
 from appliance.errors import UsageError
 from appliance.messages import Channel
-from appliance.training import safetensors
 from appliance.training.config import parse_config
 from appliance.training.model import GPT
 from appliance.training.sample import SampleSettings, sample
+from appliance.training.tensorfile import TensorFile
 from appliance.worker.port import Port
 from appliance.worklink import Begin, Finished, Text
 from kernels import backend
@@ -24,10 +24,9 @@ def run(channel: Channel, begin: Begin) -> None:
     inputs = port.inputs()
     with inputs["config"].reader() as reader:
         config = parse_config(reader.read())
-    with inputs["weights"].reader() as reader:
-        weights, _ = safetensors.load(reader)
     model = GPT(config.model, backend("reference"))
-    model.load(weights)
+    with inputs["weights"].reader() as reader:
+        model.open(TensorFile(reader))
     prompt, settings = _settings(begin)
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text, told = "", time.monotonic()

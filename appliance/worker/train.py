@@ -12,12 +12,12 @@ import time
 
 from appliance.errors import ContentRefused, IntegrityError, JobFailed
 from appliance.messages import Channel
-from appliance.training import safetensors
 from appliance.training.checkpoint import Progress as Position
 from appliance.training.checkpoint import TrainingState, parse_progress
 from appliance.training.config import TrainConfig, parse_config
 from appliance.training.data import ByteCorpus
 from appliance.training.safetensors import Array
+from appliance.training.tensorfile import TensorFile
 from appliance.training.trainer import StepResult, Trainer
 from appliance.worker.checkpoints import Checkpoints
 from appliance.worker.port import Port, SealedInput
@@ -33,17 +33,18 @@ def run(channel: Channel, begin: Begin) -> None:
     port = Port(channel)
     name = str(begin.numbers["name"])
     inputs = port.inputs()
-    config = parse_config(whole(inputs["config"]))
+    config = parse_config(bytes(whole(inputs["config"])))
     ops = backend("reference")
     state = _sound_state(port, inputs, config, ops)
     corpus = ByteCorpus([whole(port.want_input("corpus", each)) for each, _ in config.data.corpus], config)
     _Run(port, config, Trainer(config, corpus, ops, state), name).carry_out()
 
 
-def whole(item: SealedInput) -> bytes:
+def whole(item: SealedInput) -> bytearray:
     """Open one input to its last byte."""
     with item.reader() as reader:
-        data = reader.read()
+        data = bytearray(reader.size)
+        reader.open_into(data, 0)
     item.close()
     return data
 
@@ -57,9 +58,10 @@ def state_of(inputs: dict[str, SealedInput]) -> TrainingState:
 
 def _tensors(item: SealedInput) -> tuple[dict[str, Array], dict[str, str]]:
     with item.reader() as reader:
-        loaded = safetensors.load(reader)
+        file = TensorFile(reader)
+        loaded = file.load()
     item.close()
-    return loaded
+    return loaded, dict(file.header.metadata)
 
 
 def _sound_state(

@@ -44,7 +44,7 @@ class _Vault:
         self._kind = wanted[0]
         self._config.clear()
         if wanted == self._open and self._kind == "corpus":
-            self._sealing().write(SEPARATOR)
+            self._sealing().seal_from(SEPARATOR)
             return
         self.close()
         self._output = self._port.want_output(*wanted)
@@ -56,7 +56,7 @@ class _Vault:
             if len(self._config) + len(data) > MAX_CONFIG_BYTES:
                 raise ContentRefused(f"config: expected at most {MAX_CONFIG_BYTES} bytes, found more")
             self._config += data
-        self._sealing().write(data)
+        self._sealing().seal_from(data)
 
     def end(self, member: InnerMember) -> None:
         """Refuse a config that cannot be trained as it stands."""

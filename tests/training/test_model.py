@@ -1,5 +1,6 @@
 """The decoder: its whole gradient against finite differences, its causality, its names and shapes."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 
 import kernels
 from appliance.errors import ContentRefused
+from appliance.training import safetensors
 from appliance.training.architecture import architecture_json
 from appliance.training.config import ModelConfig
 from appliance.training.layout import Buffer, layout_of
 from appliance.training.model import GPT
+from appliance.training.tensorfile import TensorFile
+from tests.training.memory import InMemory
 
 SMALL = ModelConfig(layers=2, width=8, heads=2, context=6)
 
@@ -163,3 +167,27 @@ def test_weights_of_another_model_are_refused(change, message):
     change(weights)
     with pytest.raises(ContentRefused, match=message):
         model.load(weights)
+    with pytest.raises(ContentRefused, match=message):
+        model.open(sealed(weights))
+
+
+def sealed(weights):
+    file = InMemory()
+    safetensors.write(file, weights, {})
+    return TensorFile(file)
+
+
+def test_sealed_weights_are_opened_straight_into_the_parameters():
+    first, second = (GPT(SMALL, kernels.backend()) for _ in range(2))
+    first.initialise(seed=3)
+    second.open(sealed(first.parameters.views))
+    assert second.parameters.flat.tobytes() == first.parameters.flat.tobytes()
+
+
+def test_weights_of_a_type_that_numpy_lacks_are_refused():
+    model = GPT(SMALL, kernels.backend())
+    file = sealed(model.parameters.views)
+    info = dataclasses.replace(file.header.tensors["wte.weight"], dtype="BF16")
+    file.header = dataclasses.replace(file.header, tensors={**file.header.tensors, "wte.weight": info})
+    with pytest.raises(ContentRefused, match=r"tensor 'wte\.weight': expected a type NumPy has, found BF16"):
+        model.open(file)

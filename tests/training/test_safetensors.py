@@ -1,7 +1,6 @@
 """The codec agrees with the public library, and refuses what the format or our bounds forbid."""
 
 import contextlib
-import io
 import json
 import struct
 
@@ -13,6 +12,8 @@ from hypothesis import strategies as st
 
 from appliance.errors import ContentRefused
 from appliance.training import safetensors as codec
+from appliance.training.tensorfile import TensorFile
+from tests.training.memory import InMemory
 
 TENSORS = {
     "b": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -25,11 +26,14 @@ METADATA = {"step": "12", "format": "x"}
 
 
 def encoded(tensors=TENSORS, metadata=METADATA):
-    sink = io.BytesIO()
-    assert (
-        codec.write(sink.write, tensors, metadata) == codec.size_of(tensors, metadata) == len(sink.getvalue())
-    )
-    return sink.getvalue()
+    sink = InMemory()
+    assert codec.write(sink, tensors, metadata) == codec.size_of(tensors, metadata) == sink.size
+    return bytes(sink.data)
+
+
+def load(data):
+    file = TensorFile(InMemory(data))
+    return file.load(), file.header.metadata
 
 
 def file_of(header, data=b""):
@@ -50,7 +54,7 @@ def equal(found, expected):
 
 
 def test_what_is_written_is_read_back():
-    tensors, metadata = codec.load(io.BytesIO(encoded()))
+    tensors, metadata = load(encoded())
     equal(tensors, TENSORS)
     assert metadata == METADATA
 
@@ -58,7 +62,7 @@ def test_what_is_written_is_read_back():
 def test_the_public_library_reads_ours_and_we_read_its():
     equal(safetensors.numpy.load(encoded()), TENSORS)
     theirs = safetensors.numpy.save(TENSORS, metadata=METADATA)
-    tensors, metadata = codec.load(io.BytesIO(theirs))
+    tensors, metadata = load(theirs)
     equal(tensors, TENSORS)
     assert metadata == METADATA
 
@@ -72,57 +76,28 @@ def test_data_is_aligned_and_non_contiguous_tensors_are_written_in_order():
     data = encoded({"t": np.arange(6, dtype=np.float32).reshape(2, 3).T}, {})
     header = codec.read_header(data, len(data))
     assert header.size_bytes % 8 == 0
-    equal(codec.load(io.BytesIO(data))[0], {"t": np.arange(6, dtype=np.float32).reshape(2, 3).T.copy()})
-
-
-class Dripping(io.RawIOBase):
-    """A reader that gives three bytes at a time, as a descriptor may."""
-
-    def __init__(self, data):
-        self.inner = io.BytesIO(data)
-
-    def seek(self, offset, whence=0):
-        return self.inner.seek(offset, whence)
-
-    def readinto(self, buffer):
-        got = self.inner.read(min(3, len(buffer)))
-        buffer[: len(got)] = got
-        return len(got)
-
-
-def test_short_reads_are_gathered():
-    equal(codec.load(Dripping(encoded()))[0], TENSORS)
+    equal(load(data)[0], {"t": np.arange(6, dtype=np.float32).reshape(2, 3).T.copy()})
 
 
 def test_every_truncation_and_every_extension_is_refused():
     data = encoded()
     for length in range(len(data)):
         with pytest.raises(ContentRefused, match="safetensors: expected"):
-            codec.load(io.BytesIO(data[:length]))
+            load(data[:length])
     with pytest.raises(ContentRefused, match=f"expected {len(data)} bytes as the header says, found"):
-        codec.load(io.BytesIO(data + b"\0"))
-
-
-def test_a_reader_that_ends_early_although_its_size_was_right_is_refused():
-    class Lying(io.BytesIO):
-        def seek(self, offset, whence=0):
-            super().seek(offset, whence)
-            return len(encoded()) if whence == io.SEEK_END else offset
-
-    with pytest.raises(ContentRefused, match=r"tensor 'small', found 2: cut off"):
-        codec.load(Lying(encoded()[:-1]))
+        load(data + b"\0")
 
 
 def test_every_flipped_byte_of_the_header_is_refused_or_changes_what_is_read():
     data = encoded({"t": np.ones(2, np.float32)}, {"k": "v"})
     size = len(data) - 8
-    original = codec.load(io.BytesIO(data))
+    original = load(data)
     for place in range(size):
         for bit in (1, 16, 128):
             flipped = bytearray(data)
             flipped[place] ^= bit
             try:
-                tensors, metadata = codec.load(io.BytesIO(bytes(flipped)))
+                tensors, metadata = load(bytes(flipped))
             except ContentRefused:
                 continue
             same = (
@@ -167,6 +142,7 @@ def test_every_flipped_byte_of_the_header_is_refused_or_changes_what_is_read():
         (b'{"t":NaN}', b"", "found the constant NaN"),
         (b"{\xff}", b"", "found a syntax error"),
         (b"{" * 5000, b"", "found a syntax error"),
+        (b'{"t":' + b"9" * 5000 + b"}", b"", "found a syntax error"),
         (b'{"a":' * 5000, b"", "found a syntax error"),
         (b'{"t":{},"t":{}}', b"", "each name once"),
         (b'{"t":{"dtype":"F32","dtype":"F32"}}', b"", "each name once"),
@@ -175,12 +151,12 @@ def test_every_flipped_byte_of_the_header_is_refused_or_changes_what_is_read():
 )
 def test_a_malformed_header_is_refused_with_its_reason(header, data, message):
     with pytest.raises(ContentRefused, match=message):
-        codec.load(io.BytesIO(file_of(header, data)))
+        load(file_of(header, data))
 
 
 def test_a_header_of_a_hundred_megabytes_is_refused_before_it_is_read():
     with pytest.raises(ContentRefused, match="header of 2 to 4194304 bytes, found 100000000"):
-        codec.load(io.BytesIO(struct.pack("<Q", 100_000_000)))
+        load(struct.pack("<Q", 100_000_000))
     with pytest.raises(ContentRefused, match="found 18446744073709551615"):
         codec.header_bytes(b"\xff" * 8)
     with pytest.raises(ContentRefused, match="at most 4194304 bytes of header, found 4194305"):
@@ -213,7 +189,7 @@ def test_a_header_alone_is_checked_against_the_size_of_its_file():
 )
 def test_any_tensors_make_a_round_trip(shapes, metadata):
     tensors = {name: np.ones(shape, dtype) for name, (dtype, shape) in shapes.items()}
-    found, kept = codec.load(io.BytesIO(encoded(tensors, metadata)))
+    found, kept = load(encoded(tensors, metadata))
     equal(found, tensors)
     assert kept == metadata
 
@@ -221,4 +197,4 @@ def test_any_tensors_make_a_round_trip(shapes, metadata):
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused_or_parsed_never_worse(data):
     with contextlib.suppress(ContentRefused):
-        codec.load(io.BytesIO(data))
+        load(data)

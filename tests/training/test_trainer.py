@@ -1,6 +1,5 @@
 """A run repeats to the bit, resumes to the bit, learns, and stops where numbers end."""
 
-import io
 import math
 
 import numpy as np
@@ -11,15 +10,18 @@ from appliance.errors import ContentRefused, JobFailed
 from appliance.training import safetensors
 from appliance.training.accounting import flops_per_step, parameter_count
 from appliance.training.checkpoint import TrainingState
+from appliance.training.tensorfile import TensorFile
 from appliance.training.trainer import Trainer
+from tests.training.memory import InMemory
 
 
 def saved(trainer):
     """The state after a trip through both files."""
-    weights, optimizer = io.BytesIO(), io.BytesIO()
-    safetensors.write(weights.write, trainer.weights(), {})
-    safetensors.write(optimizer.write, *trainer.optimizer_state())
-    return TrainingState(safetensors.load(weights)[0], *safetensors.load(optimizer))
+    weights, optimizer = InMemory(), InMemory()
+    safetensors.write(weights, trainer.weights(), {})
+    safetensors.write(optimizer, *trainer.optimizer_state())
+    moments = TensorFile(optimizer)
+    return TrainingState(TensorFile(weights).load(), moments.load(), moments.header.metadata)
 
 
 def bits(trainer):
