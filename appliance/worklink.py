@@ -15,7 +15,7 @@ travels as the read end of a pipe that holds exactly its bytes, so that it is ne
     Proceed    go on to the next phase                   Progress   numbers about the run
     Stop       end at the next safe point                Checkpoint two sealed outputs belong together
                                                          Damaged    the state that was given does not open
-                                                         Resumed    which state the run goes on from
+                                                         Began      which state the run goes on from
     Refused    an input or output is not to be had       Verified   what a fresh reader found
                                                          Text       a piece of a sample
                                                          Finished / Failed
@@ -29,7 +29,7 @@ from appliance.errors import ProtocolError
 from appliance.messages import kinds
 from appliance.strictjson import JSON
 
-TASKS = ("train", "sample", "ingest", "import", "export", "verify", "verify-export")
+TASKS = ("train", "replay", "sample", "ingest", "import", "export", "verify", "verify-export")
 PAYLOAD_KEY_BYTES = 32
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
 _BACKEND = re.compile(r"[a-z][a-z0-9_./-]{0,39}")
@@ -216,8 +216,8 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
-    """The run goes on after `step` steps, on `backend`; the state was computed on `made_on`."""
+class Began:
+    """The run goes on after `step` steps (0: begins), on `backend`; the state was computed on `made_on`."""
 
     step: int
     made_on: str
@@ -228,6 +228,20 @@ class Resumed:
         for name in (self.made_on, self.backend):
             if not _BACKEND.fullmatch(name):
                 raise ProtocolError("expected the name of a backend from a worker, found other characters")
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """Digests of the two files of the state after `step` steps, computed again."""
+
+    step: int
+    weights_sha256: str
+    optimizer_sha256: str
+
+    def __post_init__(self) -> None:
+        """Raise ProtocolError for a digest that is none."""
+        _hex_256(self.weights_sha256)
+        _hex_256(self.optimizer_sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +297,8 @@ TO_CUSTODIAN = kinds(
     Progress,
     Checkpoint,
     Damaged,
-    Resumed,
+    Began,
+    Replayed,
     Verified,
     Text,
     Finished,

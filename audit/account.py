@@ -27,7 +27,7 @@ from audit.listing import Listed
 # What the appliance's entries are called.
 READS = frozenset({"use", "verify", "open"})  # the actions that release a key
 STARTS = frozenset(
-    {"train", "sample", "evaluate", "export", "import", "create"}
+    {"train", "sample", "evaluate", "replay", "account", "export", "import", "create"}
 )  # these decisions begin a job
 DECISION = "decision"
 OPENED = "output-opened"

@@ -58,6 +58,7 @@ SECTIONS = (
             Entry("watch", "train", "Follow a job."),
             Entry("stop", "train", "Stop a job after its present step, with a checkpoint."),
             Entry("sample", "sample", "Let a model continue a text."),
+            Entry("replay", "replay", "Compute a stretch of a job again and compare it with the log."),
         ),
     ),
     (
@@ -75,6 +76,9 @@ SECTIONS = (
         "Proof and recovery",
         (
             Entry("verify-model", "verify_model", "Check an exported model folder (no daemon needed)."),
+            Entry(
+                "recompute", "replay", "Compute training steps again from opened objects (no daemon needed)."
+            ),
             Entry("log", "log", "Take the tree head or a receipt out of the audit log."),
             Entry("audit", "audit", "Look after the audit log: witnesses, its key, salts for auditors."),
             Entry("catalog", "catalog", "Make the catalog anew from the log."),

@@ -12,7 +12,7 @@ from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run
 from appliance.custodian.workers import Worker
 from appliance.errors import Incomplete, IntegrityError, ProtocolError, UnknownObject
-from appliance.worklink import Resumed
+from appliance.worklink import Began
 from audit.entry import JSON
 
 _DAMAGE = (IntegrityError, Incomplete, UnknownObject)
@@ -66,9 +66,9 @@ class States:
         self.give_next(worker)
         worker.proceed()
 
-    def resumed(self, message: Resumed) -> None:
+    def began(self, message: Began) -> None:
         """Log from which state and on which backend a job goes on, and say so where the bits will differ."""
-        if self._given is None or message.step != self._given.step:
+        if message.step != (self._given.step if self._given else 0):
             raise ProtocolError("a training worker went on from another state than it was given")
         same = message.made_on == message.backend
         context: dict[str, JSON] = {
@@ -78,7 +78,7 @@ class States:
             "backend": message.backend,
             "repeats_to_the_bit": same,
         }
-        self._outcome("job-resumed", context)
+        self._outcome("job-resumed" if self._given else "job-began", context)
         if not same:
             reason = (
                 f"made on {message.made_on}, goes on with {message.backend}: the numbers are no longer "

@@ -26,12 +26,12 @@ from appliance.errors import (
 )
 from appliance.gate import NamedObject
 from appliance.worklink import (
+    Began,
     Checkpoint,
     Damaged,
     Finished,
     Progress,
     Refused,
-    Resumed,
     Sealed,
     Stop,
     WantInput,
@@ -99,7 +99,7 @@ class Trains:
         """Decide on and continue a job from its last checkpoint; raises UnknownObject or Busy."""
         self._only_one()
         row = self._core.catalog.job(job)
-        self._compare(row)
+        compare_with_log(self._core, row)
         if row.state == "done":
             raise UsageError(f"job {job} is complete after {row.step} steps: nothing is left to resume")
         config = self._core.catalog.get(row.config)
@@ -111,26 +111,6 @@ class Trains:
 
     def _training(self, run: Run, row: Job) -> Training:
         return Training(run, row, States(self._core, run, row), Figures(self._core, row.id))
-
-    def _compare(self, row: Job) -> None:
-        """Compare a job's row with the entry that began it, its checkpoint with who made it; IntegrityError.
-
-        The gate compares the objects' own rows, and with them which job made them, when they are used.
-        """
-        began = parse_entry(self._core.log.entry(row.log_index))
-        same = began.decision is not None and began.decision.allow and began.context.get("job") == row.id
-        said = (f"Person:{row.owner}", "train", f"Object:{row.config}")
-        same = same and (began.principal, began.action, began.resource) == said
-        for kept in row.kept:
-            saved = [self._core.catalog.get(each) for each in (kept.weights, kept.optimizer)]
-            same = same and [(each.kind, each.job) for each in saved] == [
-                (kind, row.id) for kind in MADE_BY_TRAINING
-            ]
-        if not same:
-            raise IntegrityError(
-                f"job {row.id} is not the one that log entry {row.log_index} began: catalog.db was changed; "
-                f"{REBUILD}"
-            )
 
     def stop(self, job: str) -> None:
         """Ask a job to end at its next safe point."""
@@ -268,8 +248,8 @@ class Trains:
                 publishing.create_task(self._checkpoint(training, outputs, message, in_order))
             elif isinstance(message, Damaged):
                 training.states.damaged(worker)
-            elif isinstance(message, Resumed):
-                training.states.resumed(message)
+            elif isinstance(message, Began):
+                training.states.began(message)
             elif isinstance(message, Finished):
                 return message
             else:
@@ -342,6 +322,27 @@ class Trains:
         fallen = fall_out([each.step for each in kept], training.figures.by_step, rule)
         retire(self._core, training.row.id, training.run.owner, [c for c in kept if c.step in fallen])
         training.figures.keep([each.step for each in kept if each.step not in fallen])
+
+
+def compare_with_log(core: Core, row: Job) -> None:
+    """Compare a job's row with the entry that began it, its checkpoint with who made it; IntegrityError.
+
+    The gate compares the objects' own rows, and with them which job made them, when they are used.
+    """
+    began = parse_entry(core.log.entry(row.log_index))
+    same = began.decision is not None and began.decision.allow and began.context.get("job") == row.id
+    said = (f"Person:{row.owner}", "train", f"Object:{row.config}")
+    same = same and (began.principal, began.action, began.resource) == said
+    for kept in row.kept:
+        saved = [core.catalog.get(each) for each in (kept.weights, kept.optimizer)]
+        same = same and [(each.kind, each.job) for each in saved] == [
+            (kind, row.id) for kind in MADE_BY_TRAINING
+        ]
+    if not same:
+        raise IntegrityError(
+            f"job {row.id} is not the one that log entry {row.log_index} began: catalog.db was changed; "
+            f"{REBUILD}"
+        )
 
 
 def _figure(value: float, digits: int) -> float | None:

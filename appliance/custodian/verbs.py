@@ -20,6 +20,7 @@ from appliance.custodian.approving import Approving
 from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
+from appliance.custodian.replays import Replays
 from appliance.custodian.trains import Trains
 from appliance.custodian.workers import kill_all
 from appliance.custody.unsealing import open_custody, read_secret
@@ -69,6 +70,7 @@ class Verbs:
             "TreeHead": self.tree_head,
             "Receipt": self.receipt,
             **Audits(self._core).table(),
+            **Replays(self._core, self._environment).table(),
             **Approving(self._core).table(),
         }
 

@@ -7,12 +7,14 @@ A `Snapshot` is a second copy of all that, so that it can be written while furth
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from appliance.errors import ContentRefused
+from appliance.training import safetensors
 from appliance.training.config import TrainConfig
 from appliance.training.layout import Buffer
 from appliance.training.safetensors import Array
@@ -32,11 +34,33 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """One checkpoint as its two files hold it."""
+    """One checkpoint as its two files hold it; `metadata` is that of the optimizer's file."""
 
     weights: Mapping[str, Array]
     optimizer: Mapping[str, Array]
     metadata: Mapping[str, str]
+
+    @property
+    def weights_metadata(self) -> dict[str, str]:
+        """Metadata of the file of weights: after how many steps."""
+        return {"step": self.metadata["step"]}
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """SHA-256 (hex) of the two files of the state after `step` steps, as they are before they are sealed."""
+
+    step: int
+    weights: str
+    optimizer: str
+
+
+def digests_of(state: TrainingState) -> Digests:
+    """Hash what `safetensors.write` would write of a state; equal states give equal digests."""
+    weights, optimizer = hashlib.sha256(), hashlib.sha256()
+    safetensors.write(weights.update, state.weights, state.weights_metadata)
+    safetensors.write(optimizer.update, state.optimizer, state.metadata)
+    return Digests(int(state.metadata["step"]), weights.hexdigest(), optimizer.hexdigest())
 
 
 class Snapshot:

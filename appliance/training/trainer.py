@@ -136,6 +136,10 @@ class Trainer:
         progress = Progress(self._step, self.config.digest(), self._backend.NAME)
         return moments, checkpoint.encode_progress(progress)
 
+    def state(self) -> TrainingState:
+        """Everything that a checkpoint holds: views, valid until the next step."""
+        return TrainingState(self.weights(), *self.optimizer_state())
+
     def _restore(self, state: TrainingState) -> None:
         progress = checkpoint.parse_progress(state.metadata, self.config)
         first, second = checkpoint.split_moments(state.optimizer)

@@ -21,6 +21,7 @@ from appliance.worklink import TASKS, TO_WORKER, Begin, Failed, Jailed
 CHANNEL_FD = 3
 _MODULES = {
     "train": "appliance.worker.train",
+    "replay": "appliance.worker.replay",
     "sample": "appliance.worker.sample",
     "ingest": "appliance.worker.ingest",
     "import": "appliance.worker.unpack",

@@ -37,7 +37,7 @@ class Checkpoints:
         """Copy the present state and have it sealed; raises what an earlier seal failed with."""
         began = time.monotonic()
         self.settle()
-        state = self._snapshot.take(TrainingState(trainer.weights(), *trainer.optimizer_state()))
+        state = self._snapshot.take(trainer.state())
         self._pending = self._sealer.submit(self._seal, trainer.next_step, trainer, state)
         self.saved_step = trainer.next_step
         self.waited_s += time.monotonic() - began
@@ -54,7 +54,7 @@ class Checkpoints:
 
     def _seal(self, step: int, trainer: Trainer, state: TrainingState) -> None:
         config = trainer.config
-        weights = self._write("weights", state.weights, {"step": str(step)})
+        weights = self._write("weights", state.weights, state.weights_metadata)
         optimizer = self._write("optimizer", state.optimizer, state.metadata)
         flops, keep = step * flops_per_step(config), config.keep
         self._port.send(

@@ -12,7 +12,6 @@ import time
 
 from appliance.errors import ContentRefused, IntegrityError, JobFailed
 from appliance.messages import Channel
-from appliance.training.checkpoint import Progress as Position
 from appliance.training.checkpoint import TrainingState, parse_progress
 from appliance.training.config import TrainConfig, parse_config
 from appliance.training.data import ByteCorpus
@@ -21,7 +20,7 @@ from appliance.training.tensorfile import TensorFile
 from appliance.training.trainer import StepResult, Trainer
 from appliance.worker.checkpoints import Checkpoints
 from appliance.worker.port import Port, SealedInput
-from appliance.worklink import Begin, Damaged, Finished, Progress, Resumed
+from appliance.worklink import Began, Begin, Damaged, Finished, Progress
 from kernels import Backend, backend
 
 PROGRESS_S = 0.5
@@ -32,12 +31,18 @@ def run(channel: Channel, begin: Begin) -> None:
     """Carry out one training job to its last step, or to the step at which it is told to stop."""
     port = Port(channel)
     name = str(begin.numbers["name"])
+    trainer = prepare(port)
+    _Run(port, trainer.config, trainer, name).carry_out()
+
+
+def prepare(port: Port) -> Trainer:
+    """Open what the custodian grants, ask for the corpus that the config names, and be ready to step."""
     inputs = port.inputs()
     config = parse_config(bytes(whole(inputs["config"])))
     ops = backend("reference")
     state = _sound_state(port, inputs, config, ops)
     corpus = ByteCorpus([whole(port.want_input("corpus", each)) for each, _ in config.data.corpus], config)
-    _Run(port, config, Trainer(config, corpus, ops, state), name).carry_out()
+    return Trainer(config, corpus, ops, state)
 
 
 def whole(item: SealedInput) -> bytearray:
@@ -76,13 +81,10 @@ def _sound_state(
             port.send(Damaged())
             inputs = port.inputs()
             continue
-        port.send(_resumed(before, ops))
+        port.send(Began(before.step, before.backend, ops.NAME))
         return state
+    port.send(Began(0, ops.NAME, ops.NAME))
     return None
-
-
-def _resumed(before: Position, ops: Backend) -> Resumed:
-    return Resumed(before.step, before.backend, ops.NAME)
 
 
 class _Run:

@@ -752,3 +752,32 @@ def test_the_daemon_dying_in_the_middle_of_a_watch_is_told(daemon, short_home):
     assert done.exit_code == 18
     assert "found that the appliance ended" in done.stderr
     assert time.monotonic() - started < 10
+
+
+def compared(step, *, weights=True, optimizer=True, backend="reference"):
+    return {
+        "step": step,
+        "weights_equal": weights,
+        "optimizer_equal": optimizer,
+        "weights_entry": 2 * step,
+        "optimizer_entry": 2 * step + 1,
+        "backend": backend,
+        "made_on": "reference",
+    }
+
+
+def test_a_replay_that_differs_names_the_first_step_and_ends_with_the_code_for_integrity(daemon, run):
+    daemon.answers["Replay"] = [compared(10), compared(20, optimizer=False)]
+    done = run("replay", "7f3a", "--from", "0", "--steps", "20")
+    assert done.exit_code == 6
+    assert daemon.asked == [("Replay", {"job": "7f3a", "from_step": 0, "steps": 20})]
+    assert "step 20: weights equal (log entry 40), optimizer DIFFERENT (log entry 41)" in done.output
+    assert "job 7f3a: the first difference is at step 20" in done.output
+    assert "rounds differently" not in done.output
+
+
+def test_a_replay_on_another_backend_says_so_where_it_differs(daemon, run):
+    daemon.answers["Replay"] = [compared(10, weights=False, backend="cpu")]
+    done = run("replay", "7f3a", "--from", "0", "--steps", "20", "--json")
+    assert done.exit_code == 6
+    assert "made on reference and computed again on cpu, which rounds differently" in done.output

@@ -23,7 +23,20 @@ ROLES = ("operator", "officer", "researcher", "auditor")
 PURPOSES = ("train", "sample", "evaluate", "export", "import")
 ACTIONS = (
     *("read", "train", "sample", "evaluate", "import", "export", "create", "use", "open", "verify", "rotate"),
-    *("retire", "shred", "status", "stop", "request", "approve", "seal", "unseal", "configure", "witness"),
+    *(
+        "retire",
+        "replay",
+        "account",
+        "shred",
+        "status",
+        "stop",
+        "request",
+        "approve",
+        "seal",
+        "unseal",
+        "configure",
+        "witness",
+    ),
     *("break-glass", "disclose"),
 )
 BUNDLE = Entity(
@@ -62,6 +75,8 @@ OPERATOR = (
     each("train", "config-ready")
     | each("sample", "weights-ready")
     | each("evaluate", "weights-ready")
+    | each("replay", "config-ready")
+    | each("account", "record")
     | each("shred", *ANYTHING_READY)
     | each("export", "weights-ready")
     | each("import", "bundle")
@@ -74,6 +89,7 @@ OPERATOR = (
 )
 OFFICER = (
     each("status", "appliance", "record")
+    | each("account", "record")
     | each("approve", "appliance", "record", *ANYTHING_READY)
     | {"disclose appliance"}
 )
@@ -86,7 +102,7 @@ OFFICER = (
         (("officer",), OFFICER),
         (("operator", "officer"), OPERATOR | OFFICER),
         (("researcher",), set()),
-        (("auditor",), {"disclose appliance"}),
+        (("auditor",), {"disclose appliance", "replay config-ready", "account record"}),
         ((), set()),
         (("Operator", "admin", "root"), set()),
     ],
@@ -102,6 +118,8 @@ def test_a_person_may_do_exactly_this(ask, person, thing, roles, expected):
         ("train", ("config", "corpus", "tokenizer", "weights", "optimizer")),
         ("sample", ("config", "tokenizer", "weights")),
         ("evaluate", ("config", "corpus", "tokenizer", "weights")),
+        ("replay", ("config", "corpus", "tokenizer", "weights", "optimizer")),
+        ("account", ("report",)),
         ("export", ("config", "tokenizer", "weights")),
         ("import", ()),
         ("mine", ()),
