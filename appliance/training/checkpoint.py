@@ -55,12 +55,23 @@ class Digests:
     optimizer: str
 
 
+class _Hasher:
+    """A sealer that keeps nothing but the digest of what it is given."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def seal_from(self, buffer: memoryview) -> None:
+        """Hash the next bytes."""
+        self.sha256.update(buffer)
+
+
 def digests_of(state: TrainingState) -> Digests:
     """Hash what `safetensors.write` would write of a state; equal states give equal digests."""
-    weights, optimizer = hashlib.sha256(), hashlib.sha256()
-    safetensors.write(weights.update, state.weights, state.weights_metadata)
-    safetensors.write(optimizer.update, state.optimizer, state.metadata)
-    return Digests(int(state.metadata["step"]), weights.hexdigest(), optimizer.hexdigest())
+    weights, optimizer = _Hasher(), _Hasher()
+    safetensors.write(weights, state.weights, state.weights_metadata)
+    safetensors.write(optimizer, state.optimizer, state.metadata)
+    return Digests(int(state.metadata["step"]), weights.sha256.hexdigest(), optimizer.sha256.hexdigest())
 
 
 class Snapshot:
