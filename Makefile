@@ -12,6 +12,7 @@ export PYTHON
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := requirements/build.txt requirements/dev.txt
+KERNELS := CMakeLists.txt $(wildcard kernels/cpu/src/*)
 FUZZ_SECONDS ?= 30
 
 demo: preflight $(READY) ## the whole job once, in about five minutes: seal, train, export, verify
@@ -57,11 +58,11 @@ help: ## this list
 preflight:
 	@sh .ci/preflight.sh
 
-# Brought up to date when a lock or the project's settings change, made anew when the interpreter does. The stamp is
+# Brought up to date when a lock, the project's settings or a source of the CPU kernels change, made anew when the interpreter does. The stamp is
 # written last, so that an interrupted one is taken up again. --no-deps: a lock is complete, and pip would otherwise refuse
 # a pinned package that another asks for with an extra (coverage[toml]) as soon as a newer one is published; `pip check`
 # says if one is missing.
-$(READY): $(LOCKED) pyproject.toml
+$(READY): $(LOCKED) pyproject.toml $(KERNELS)
 	@python=$$(sh .ci/preflight.sh --python) || exit 1; \
 	[ "$$($(BIN)/python -V 2>/dev/null)" = "$$("$$python" -V)" ] || rm -rf $(VENV); \
 	echo "making $(VENV) with $$python (a minute or two, once)"; \
@@ -69,4 +70,6 @@ $(READY): $(LOCKED) pyproject.toml
 	@$(PIP) install --no-deps --require-hashes $(LOCKED:%=-r %)
 	@$(PIP) install --no-build-isolation --no-deps --no-index --editable .
 	@$(PIP) check
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'cmake -S . -B build/kernels -G Ninja --log-level=WARNING >/dev/null; \
+	cmake --build build/kernels -- --quiet'
 	@touch $@

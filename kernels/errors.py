@@ -1,7 +1,9 @@
 """The errors of the kernels.
 
     KernelError          1   anything below
-    └── BackendMissing   1   no backend of that name, or its parts are not installed
+    ├── BackendMissing   1   no backend of that name, or its parts are not installed
+    ├── ThreadsRefused   2   zero threads, or more than this process has cores
+    └── ArrayRefused     1   an array of another shape, dtype or layout than the op takes
 
 Exit codes repeat the table of `appliance/errors.py`, because this package imports nothing of ours.
 """
@@ -19,3 +21,13 @@ class KernelError(Exception):
 
 class BackendMissing(KernelError):
     """No backend of that name exists here."""
+
+
+class ThreadsRefused(KernelError):
+    """The number of threads cannot be had on this machine."""
+
+    exit_code = 2
+
+
+class ArrayRefused(KernelError):
+    """An array does not fit the op; the caller, never a user, is at fault."""

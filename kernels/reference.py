@@ -23,8 +23,8 @@ from kernels.philox import philox
 from kernels.table import Floats, Integers
 
 NAME = "reference"
-LANES = 4  # tuning: enough for 2 to 4 cores, while a lane of a usual batch still fills a matrix product
 PRECISIONS: tuple[str, ...] = ("fp32",)
+LANES = 4  # tuning: enough for 2 to 4 cores, while a lane of a usual batch still fills a matrix product
 
 LAYERNORM_EPSILON = 1e-5
 RMSNORM_EPSILON = 1e-5
@@ -44,6 +44,11 @@ attention_backward = reference_attention.attention_backward
 def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
     """Allocate a zeroed array in host memory."""
     return np.zeros(shape, dtype)
+
+
+def widen(out: Floats, *, x: Floats) -> None:
+    """Write x to out; the reference knows no bf16."""
+    out[...] = x
 
 
 # --- embedding -------------------------------------------------------------------------------------------
@@ -126,6 +131,23 @@ def layernorm_backward(
     dx *= rstd[:, None]
 
 
+def layernorm_residual_backward(
+    dx: Floats,
+    dweight: Floats,
+    dbias: Floats,
+    *,
+    dout: Floats,
+    x: Floats,
+    weight: Floats,
+    mean: Floats,
+    rstd: Floats,
+) -> None:
+    """Add what `layernorm_backward` writes to dx."""
+    branch = np.empty_like(dx)
+    layernorm_backward(branch, dweight, dbias, dout=dout, x=x, weight=weight, mean=mean, rstd=rstd)
+    residual_backward(dx, dbranch_input=branch)
+
+
 # --- RMS norm --------------------------------------------------------------------------------------------
 
 
@@ -161,6 +183,15 @@ def rmsnorm_backward(
     dx *= rstd[:, None]
 
 
+def rmsnorm_residual_backward(
+    dx: Floats, dweight: Floats, *, dout: Floats, x: Floats, weight: Floats, rstd: Floats
+) -> None:
+    """Add what `rmsnorm_backward` writes to dx."""
+    branch = np.empty_like(dx)
+    rmsnorm_backward(branch, dweight, dout=dout, x=x, weight=weight, rstd=rstd)
+    residual_backward(dx, dbranch_input=branch)
+
+
 # --- linear ----------------------------------------------------------------------------------------------
 
 
@@ -179,6 +210,35 @@ def linear_backward(
     if dbias is not None:
         dbias += dout.sum(axis=0)
     np.matmul(dout, weight.T, out=dx)
+
+
+def linear_gelu_forward(out: Floats, wide: Floats, *, x: Floats, weight: Floats, bias: Floats | None) -> None:
+    """Write x · weight + bias to wide and its GELU to out (N, O)."""
+    linear_forward(wide, x=x, weight=weight, bias=bias)
+    gelu_forward(out, x=wide)
+
+
+def gelu_linear_backward(
+    dx: Floats,
+    dweight: Floats,
+    dbias: Floats | None,
+    *,
+    dout: Floats,
+    x: Floats,
+    wide: Floats,
+    weight: Floats,
+) -> None:
+    """`linear_backward` for x = gelu(wide) (N, I), with the gradient of wide in dx."""
+    linear_backward(dx, dweight, dbias, dout=dout, x=x, weight=weight)
+    gelu_backward(dx, dout=dx, x=wide)
+
+
+def linear_residual_forward(
+    out: Floats, *, x: Floats, weight: Floats, bias: Floats | None, residual: Floats
+) -> None:
+    """Write residual + x · weight + bias to out (N, O), which is not residual."""
+    linear_forward(out, x=x, weight=weight, bias=bias)
+    residual_forward(out, x=residual, branch=out)
 
 
 # --- GELU ------------------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ Conventions, the same for all ops:
   inside one arena and allocate nothing in a step.
 - `x_backward` *writes* gradients of activations and *adds to* gradients of parameters, so that weights
   used twice (a tied head) and gradients gathered over several batches sum by themselves.
-- All float arrays of one call share one dtype. Tokens and targets are int64, checked by the caller to lie
-  in [0, V).
+- All float arrays of one call share one dtype, or the precision is "bf16": then parameters, their gradients,
+  statistics, losses and the residual stream with its gradient stay float32, and every other activation is an
+  array of `BFLOAT16`. A product with a bf16 factor rounds both factors to bf16 and sums in float32.
+- Tokens and targets are int64, checked by the caller to lie in [0, V).
 - Two calls with equal inputs on one machine with one thread count give equal bits.
 
 Shapes: B batch, T time, C width (channels), H heads, D = C/H, F hidden width, V vocabulary, N = B·T rows,
@@ -24,16 +26,22 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.int64]
 
+# NumPy has no bf16: the upper half of a float32, as a record, which no arithmetic of NumPy takes for numbers.
+BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
+
 
 class Backend(Protocol):
     """What a backend offers. The meaning of each op is defined, with its source, in `kernels.reference`."""
 
     NAME: str
+    PRECISIONS: tuple[str, ...]  # of "fp32" and "bf16"
     LANES: int  # into how many parts to cut a batch so that all cores work; 1 where the backend sees to that
-    PRECISIONS: tuple[str, ...]  # of activations, of fp32 and bf16, that it computes in on this machine
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
         """Allocate an array where this backend computes."""
+
+    def widen(self, out: Floats, *, x: Floats) -> None:
+        """Write an array of bf16, or of out's own dtype, as out's dtype."""
 
     def embedding_forward(
         self, out: Floats, *, tokens: Integers, table: Floats, positions: Floats | None
@@ -64,6 +72,20 @@ class Backend(Protocol):
     ) -> None:
         """Gradients of `layernorm_forward`."""
 
+    def layernorm_residual_backward(
+        self,
+        dx: Floats,
+        dweight: Floats,
+        dbias: Floats,
+        *,
+        dout: Floats,
+        x: Floats,
+        weight: Floats,
+        mean: Floats,
+        rstd: Floats,
+    ) -> None:
+        """`layernorm_backward` and `residual_backward` in one: adds to dx."""
+
     def rmsnorm_forward(self, out: Floats, rstd: Floats, *, x: Floats, weight: Floats) -> None:
         """Divide each row by its root mean square, then scale."""
 
@@ -79,6 +101,34 @@ class Backend(Protocol):
         self, dx: Floats, dweight: Floats, dbias: Floats | None, *, dout: Floats, x: Floats, weight: Floats
     ) -> None:
         """Gradients of `linear_forward`."""
+
+    def linear_gelu_forward(
+        self, out: Floats, wide: Floats, *, x: Floats, weight: Floats, bias: Floats | None
+    ) -> None:
+        """`linear_forward` into wide and `gelu_forward` of it into out."""
+
+    def gelu_linear_backward(
+        self,
+        dx: Floats,
+        dweight: Floats,
+        dbias: Floats | None,
+        *,
+        dout: Floats,
+        x: Floats,
+        wide: Floats,
+        weight: Floats,
+    ) -> None:
+        """`linear_backward` of x = gelu(wide), then `gelu_backward`: dx is the gradient of wide."""
+
+    def linear_residual_forward(
+        self, out: Floats, *, x: Floats, weight: Floats, bias: Floats | None, residual: Floats
+    ) -> None:
+        """`linear_forward` and `residual_forward` in one; out is not residual."""
+
+    def rmsnorm_residual_backward(
+        self, dx: Floats, dweight: Floats, *, dout: Floats, x: Floats, weight: Floats, rstd: Floats
+    ) -> None:
+        """`rmsnorm_backward` and `residual_backward` in one: adds to dx."""
 
     def rotary_forward(self, qkv: Floats, *, cosines: Floats, sines: Floats, heads: int) -> None:
         """Turn queries and keys by their positions, in place."""
