@@ -23,7 +23,9 @@
     ├── JailError                22   a restriction of the sandbox did not take
     ├── JobFailed                23   a worker died or gave up; its last checkpoint stands
     ├── ProtocolError            24   a message broke the framing, limits or schema
-    └── SetBack                  25   log, catalog, keys or vault are older than the others say
+    ├── SetBack                  25   log, catalog, keys or vault are older than the others say
+    ├── DeviceMissing            26   no TPM or token answers, or the extra that talks to it is not installed
+    └── PlatformChanged          27   not the machine state, TPM or token that the key was sealed to
 
 `code` is the stable name used over the socket; `exit_code` the process status.
 """
@@ -199,6 +201,20 @@ class SetBack(ApplianceError):
 
     exit_code = 25
     code = "set-back"
+
+
+class DeviceMissing(ApplianceError):
+    """No TPM or token answers, or the extra that talks to it is not installed."""
+
+    exit_code = 26
+    code = "device-missing"
+
+
+class PlatformChanged(ApplianceError):
+    """Not the machine state, TPM or token that the key was sealed to."""
+
+    exit_code = 27
+    code = "platform-changed"
 
 
 def by_code() -> dict[str, type[ApplianceError]]:

@@ -108,6 +108,7 @@ class Facts:
     people: Mapping[str, str]
     roles: Mapping[str, tuple[str, ...]]
     compartments: Mapping[str, tuple[str, ...]]
+    recovery: str
 
     def canonical(self) -> bytes:
         """Return sorted ASCII JSON: what `digest` hashes and `home.json` holds."""

@@ -14,15 +14,17 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from appliance.age import parse_recipient
 from appliance.bundle.signer import SignerKey
 from appliance.catalog import Catalog
 from appliance.custody.keyring import Keyring
 from appliance.custody.logkeys import create_log_key
-from appliance.custody.slot import FILE, VAULT_SLOT, create_slot
+from appliance.custody.slot import VAULT_SLOT, Created, create_slot
+from appliance.custody.uri import FILE, canonical, what_is_asked
 from appliance.errors import AlreadyExists, UsageError
 from appliance.home import FORMAT, PROFILES, Facts, Home, write_facts
 from appliance.vault import Vault
@@ -34,6 +36,8 @@ from policy.engine import Engine, shipped
 
 GENESIS = "genesis"
 OPERATOR = "operator"
+HandOut = Callable[[Created], None]
+"""Gives a new slot's shares to people; what it raises ends the making, and nothing is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +69,25 @@ def initialise(
     witnesses: Sequence[str] = (),
     witness_quorum: int | None = None,
     origin: str | None = None,
+    recovery: str = "",
+    hand_out: HandOut | None = None,
 ) -> Initialised:
     """Make an appliance in `root`, which must not exist or be empty.
 
-    `secret` is the passphrase for `passphrase:` custody, overwritten here; `trust` are the vkeys of bundle
-    signers, `officers` an OpenSSH allowed-signers text, `people` maps uids to names (this uid is `operator`
-    where nobody is named), `witnesses` are vkeys of whom `witness_quorum` (all) must cosign a tree head.
-    Raises AlreadyExists, UsageError, or what the parsers of its inputs raise.
+    `secret` is what a person gives for this custody, a passphrase or PIN, overwritten here; `hand_out` takes
+    the shares of `shamir:` custody; `recovery` is the recipient of an identity kept offline; `trust` are the
+    vkeys of bundle signers, `officers` an OpenSSH allowed-signers text, `people` maps uids to names (this uid
+    is `operator` where nobody is named), `witnesses` are vkeys of whom `witness_quorum` (all) must cosign a
+    tree head. Raises AlreadyExists, UsageError, or what the parsers of its inputs raise.
     """
     if profile not in PROFILES:
         raise UsageError(f"expected a profile of {' or '.join(PROFILES)}, found {profile!r}")
     if root.exists() and any(root.iterdir()):
         raise AlreadyExists(f"expected no appliance in {root}, found files: choose another folder")
+    uri = canonical(custody_uri)
+    if what_is_asked(uri) == "shares" and hand_out is None:
+        raise UsageError(f"custody {uri}: expected somebody to hand the shares to, found nobody")
+    _check_recovery(recovery, hybrid=hybrid)
     for vkey in trust:
         VerifierKey.parse(vkey)
     signers = parse_allowed_signers(officers) if officers else ()
@@ -92,7 +103,7 @@ def initialise(
             scratch,
             log_name,
             profile=profile,
-            custody=custody_uri,
+            custody=uri,
             secret=secret,
             trust=trust,
             officers=officers or "",
@@ -103,6 +114,8 @@ def initialise(
             post_quantum_log=post_quantum_log,
             witnesses=witnesses,
             witness_quorum=quorum,
+            recovery=recovery,
+            hand_out=hand_out,
         )
         tighten(scratch.root)
         if root.exists():
@@ -118,6 +131,13 @@ def tighten(root: Path) -> None:
     """Take from everybody else what a generous umask gave them: nobody may write, strangers may not read."""
     for path in root.rglob("*"):
         path.chmod(path.stat().st_mode & ~(stat.S_IWGRP | stat.S_IRWXO))
+
+
+def _check_recovery(text: str, *, hybrid: bool) -> None:
+    """Refuse a recovery recipient of the other kind: the weaker one would undo what the stronger protects."""
+    if text and parse_recipient(text).post_quantum != hybrid:
+        expected = "a post-quantum recipient (age1pq1…)" if hybrid else "an X25519 recipient (age1…)"
+        raise UsageError(f"recovery: expected {expected} as the vault's own, found the other kind")
 
 
 def _check_witnesses(texts: Sequence[str], quorum: int, origin: str) -> None:
@@ -158,6 +178,8 @@ def _build(
     post_quantum_log: bool,
     witnesses: Sequence[str],
     witness_quorum: int,
+    recovery: str,
+    hand_out: HandOut | None,
 ) -> Initialised:
     for folder in (home.keys, home.run, home.quarantine, home.jobs):
         folder.mkdir(mode=0o750 if folder == home.run else 0o700)
@@ -186,13 +208,24 @@ def _build(
         people={str(uid): name for uid, name in sorted(enrolled.items())},
         roles=roles,
         compartments={name: tuple(sorted(set(labels))) for name, labels in compartments.items()},
+        recovery=recovery,
     )
     plain = keyring.encode()
     try:
-        create_slot(home.keys, VAULT_SLOT, custody, secret, plain, hybrid=hybrid)
+        slot = create_slot(
+            home.keys,
+            VAULT_SLOT,
+            custody,
+            secret,
+            plain,
+            hybrid=hybrid,
+            recovery=parse_recipient(recovery) if recovery else None,
+        )
+        if slot.shares and hand_out is not None:
+            hand_out(slot)
         log = Log.create(home.log, signer, time.time)
         try:
-            log.append([genesis_record(facts, officers)])
+            log.append([genesis_record(facts, officers, slot.record.digest)])
             head = log.tree_head().decode("utf-8")
         finally:
             log.close()
@@ -224,8 +257,11 @@ def _write_policy(home: Home) -> str:
     return Engine(rules, schema).digest
 
 
-def genesis_record(facts: Facts, officers: str) -> Record:
-    """Return the first record of an appliance's log, which names all that it begins with."""
+def genesis_record(facts: Facts, officers: str, custody_record: str) -> Record:
+    """Return the first record of an appliance's log, which names all that it begins with.
+
+    `custody_record` is the digest of the vault's slot record, which says how it is opened.
+    """
     context: dict[str, JSON] = {
         "facts_sha256": facts.digest,
         "facts": base64.b64encode(facts.canonical()).decode("ascii"),
@@ -237,6 +273,8 @@ def genesis_record(facts: Facts, officers: str) -> Record:
         "transfer_recipient": facts.transfer_recipient,
         "profile": facts.profile,
         "custody": facts.custody,
+        "custody_record": custody_record,
+        "recovery": facts.recovery,
         "log_custody": facts.log_custody,
         "policy_set": facts.policy_set,
         "officers": officers,

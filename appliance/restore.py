@@ -23,6 +23,7 @@ from typing import Any
 
 from appliance.catalog import Catalog
 from appliance.catalog.entries import IMPORTED, OUTGOING, RETIRED, UNFILLED
+from appliance.custody.generations import CUSTODY_ENTRIES, Standing, check_record, standing_of
 from appliance.custody.logkeys import create_log_key
 from appliance.custody.slot import VAULT_SLOT
 from appliance.errors import AlreadyExists, IntegrityError
@@ -65,14 +66,23 @@ def restore(
         raise AlreadyExists(f"expected no appliance in {root}, found files: choose another folder")
     root.parent.mkdir(parents=True, exist_ok=True)
     new = Home(root.with_name(f".{root.name}.{secrets.token_hex(4)}"))
+    told: list[Entry] = []
+    custody: list[Entry] = []
+
+    def observe(entry: Entry) -> None:
+        if entry.kind in CARRIED:
+            told.append(entry)
+        if entry.seq == 0 or entry.kind in CUSTODY_ENTRIES:
+            custody[:] = [entry]
+
     with undisturbed(old):
-        told: list[Entry] = []
-        facts = read_home(old, lambda entry: told.append(entry) if entry.kind in CARRIED else None)
+        facts = read_home(old, observe)
+        standing = standing_of(custody[0])
         new.root.mkdir(mode=0o750)
         try:
-            _copy(old, new)
+            _copy(old, new, standing)
             made = _begin_log(
-                old, new, facts, told, origin or f"appliance.invalid/{secrets.token_hex(4)}", clock
+                old, new, facts, standing, told, origin or f"appliance.invalid/{secrets.token_hex(4)}", clock
             )
             tighten(new.root)
             if root.exists():
@@ -104,11 +114,12 @@ def read_home(home: Home, observe: Callable[[Entry], None]) -> Facts:
     return facts
 
 
-def _copy(old: Home, new: Home) -> None:
+def _copy(old: Home, new: Home, standing: Standing) -> None:
     for folder in (new.keys, new.run, new.quarantine, new.jobs, new.root / EARLIER):
         folder.mkdir(mode=0o750 if folder == new.run else 0o700)
-    for path in old.keys.glob(f"{VAULT_SLOT}.*"):
-        shutil.copy2(path, new.keys)
+    check_record(old.keys, standing.slot, standing.record)
+    for path in old.keys.glob(f"{standing.slot}.*"):  # the new log begins with it, so it needs no number
+        shutil.copy2(path, new.keys / path.name.replace(standing.slot, VAULT_SLOT, 1))
     shutil.copy2(old.officers, new.officers)
     shutil.copytree(old.policy, new.policy)
     shutil.copytree(
@@ -121,13 +132,19 @@ def _copy(old: Home, new: Home) -> None:
 
 
 def _begin_log(
-    old: Home, new: Home, facts: Facts, told: list[Entry], origin: str, clock: Callable[[], float]
+    old: Home,
+    new: Home,
+    facts: Facts,
+    standing: Standing,
+    told: list[Entry],
+    origin: str,
+    clock: Callable[[], float],
 ) -> Restored:
     earlier = last_head(old.log, VerifierKey.parse(facts.log_vkey))
     signer = create_log_key(new.keys, 0, origin, facts.log_custody, post_quantum=bool(facts.log_pq_vkey))
     vkeys = [key.text for key in signer.keys]
     facts = replace(facts, origin=origin, log_vkey=vkeys[0], log_pq_vkey="".join(vkeys[1:]))
-    genesis = genesis_record(facts, read_officers(old, facts))
+    genesis = genesis_record(facts, read_officers(old, facts), standing.record)
     records = [replace(genesis, context={**genesis.context, CONTINUES: earlier.context})]
     records += [_retold(entry) for entry in told]
     log = Log.create(new.log, signer, clock)

@@ -57,13 +57,15 @@ NEXT_STEP = {
     16: "`appliance status` and `appliance jobs` show who holds it",
     17: "give the log folder space and its rights back, then restart with `appliance daemon`",
     18: "`appliance daemon --detach` starts it",
-    19: "check the keyboard layout and try again",
+    19: "check the keyboard layout, the share or the PIN, and try again",
     20: "`appliance objects` and `appliance jobs` list what there is",
     21: "choose another name, or move the old one away",
     22: "`appliance doctor` says what this host lacks",
     23: "`appliance jobs` shows the last checkpoint's step; `appliance train --resume JOB` goes on from it",
     24: "compare `appliance version` with the version in `appliance status`",
     25: "put the newest copy of the part that is named back; `appliance catalog rebuild` mends the catalog",
+    26: "plug the token in or give this user the TPM's device; the message names the extra where one lacks",
+    27: "boot what the key was sealed to; or unseal with the recovery identity, then `custody rotate`",
 }
 
 

@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
+from appliance.cli.ceremony import hand_out, obtain_new_secret
+from appliance.cli.custody import shares_fd_option
 from appliance.cli.files import read_text, write_new
 from appliance.cli.output import emit_facts, emit_json, printable
-from appliance.cli.passphrase import obtain, passphrase_fd_option
-from appliance.cli.seal import ASKS_A_PERSON
+from appliance.cli.passphrase import passphrase_fd_option
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
+from appliance.custody.uri import canonical, shares_needed
 from appliance.errors import UsageError
 
-CUSTODY_CHOICES = ("passphrase:", "file:")
 PROFILES = ("isolated", "development")
 PUBLIC_FILES = {
     "transfer_recipient": "transfer.recipient",
@@ -42,10 +43,16 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
 )
 @click.option(
     "--custody",
-    type=click.Choice(CUSTODY_CHOICES),
+    metavar="URI",
     default="passphrase:",
     show_default=True,
-    help="How the vault is unsealed; file: is for the demo only.",
+    help="How the vault is unsealed: passphrase:, shamir:K-of-N, tpm:, pkcs11:…, or for the demo file:.",
+)
+@click.option(
+    "--recovery",
+    metavar="RECIPIENT",
+    default="",
+    help="Recipient (age1…) of an identity kept offline, which opens keyring and objects as well.",
 )
 @click.option("--hybrid", is_flag=True, help="Post-quantum hybrid keys (needs age 1.3 to open outside).")
 @click.option(
@@ -92,6 +99,7 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @passphrase_fd_option
+@shares_fd_option
 @json_option
 @pass_session
 def init_command(
@@ -99,6 +107,7 @@ def init_command(
     *,
     profile: str,
     custody: str,
+    recovery: str,
     hybrid: bool,
     post_quantum_log: bool,
     trust: tuple[Path, ...],
@@ -110,6 +119,7 @@ def init_command(
     public: Path | None,
     yes: bool,
     passphrase_fd: int | None,
+    shares_fd: int | None,
     as_json: bool,
 ) -> None:
     """Make a new appliance in the home folder. Works offline; no daemon runs yet."""
@@ -117,6 +127,7 @@ def init_command(
     signers = [read_text(path, "signer").strip() for path in trust]
     allowed = read_text(officers, "officers") if officers is not None else None
     watching = [read_text(path, "witness").strip() for path in witnesses]
+    custody = canonical(custody)
     if custody == "file:":
         click.echo(DEMO_WARNING, err=True)
     if not yes:
@@ -125,8 +136,7 @@ def init_command(
             f"{len(signers)} trusted signers, {len(watching)} witnesses, {len(enrolled)} people?"
         )
         click.confirm(question, abort=True, err=True)
-    needs_secret = custody.startswith(ASKS_A_PERSON)
-    secret = obtain(passphrase_fd, "new passphrase", twice=True) if needs_secret else None
+    secret = obtain_new_secret(custody, passphrase_fd)
     # Late, so that a refused question costs nothing and `--help` stays quick.
     from appliance.initialise import initialise  # noqa: PLC0415  loads cryptography, policy and log
 
@@ -143,6 +153,8 @@ def init_command(
         witnesses=watching,
         witness_quorum=witness_quorum,
         origin=origin,
+        recovery=recovery,
+        hand_out=lambda made: hand_out(made.shares, shares_needed(custody), shares_fd),
     )
     made = dataclasses.asdict(result)
     if public is not None:

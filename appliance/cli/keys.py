@@ -8,8 +8,8 @@ from contextlib import ExitStack, closing
 
 import click
 
-from appliance.cli.passphrase import as_pipe, obtain, passphrase_fd_option
-from appliance.cli.seal import ASKS_A_PERSON
+from appliance.cli.ceremony import obtain_secret
+from appliance.cli.passphrase import as_pipe, passphrase_fd_option
 from appliance.cli.session import Noun, Session, example, pass_session
 from appliance.errors import ProtocolError
 
@@ -37,9 +37,8 @@ def recover_identity(session: Session, *, passphrase_fd: int | None) -> None:
         held.callback(os.close, read_end)
         with os.fdopen(write_end, "wb"):  # our copy closes, whatever happens
             parameters, fds = {"secret_out_fd": 0}, [write_end]
-            custody = str(client.call("Status", {})["custody"])
-            if passphrase_fd is not None or custody.startswith(ASKS_A_PERSON):
-                secret = obtain(passphrase_fd, "passphrase")
+            secret = obtain_secret(client.call("CustodyStatus", {}), passphrase_fd)
+            if secret is not None:
                 parameters["secret_fd"] = 1
                 fds.append(held.enter_context(as_pipe(secret)))
             client.call("RecoverIdentity", parameters, fds)

@@ -26,7 +26,7 @@ passphrase_fd_option = click.option(
     "--passphrase-fd",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Read the passphrase from this open descriptor instead of the terminal.",
+    help="Read the passphrase, PIN, or shares (one a line) from this open descriptor, not the terminal.",
 )
 
 
@@ -35,18 +35,18 @@ def obtain(passphrase_fd: int | None, prompt: str, *, twice: bool = False) -> by
 
     Raises UsageError without a terminal, WrongSecret where it is empty, too long, or typed differently twice.
     """
-    secret = _ask(prompt, twice=twice) if passphrase_fd is None else _read(passphrase_fd)
+    secret = _ask(prompt, twice=twice) if passphrase_fd is None else read_descriptor(passphrase_fd)
     if not 0 < len(secret) <= MAX_SECRET_BYTES:
-        raise WrongSecret(f"passphrase: expected 1 to {MAX_SECRET_BYTES} bytes, found {len(secret)}")
+        raise WrongSecret(f"{prompt}: expected 1 to {MAX_SECRET_BYTES} bytes, found {len(secret)}")
     return secret
 
 
-def _read(descriptor: int) -> bytearray:
-    """Read to the end; one newline at the end belongs to `echo`, not to the secret."""
+def read_descriptor(descriptor: int, limit: int = MAX_SECRET_BYTES) -> bytearray:
+    """Read to the end, or past the limit; one newline at the end belongs to `echo`, not to the secret."""
     try:
         with open(descriptor, "rb", buffering=0, closefd=False) as source:
             secret = bytearray()
-            while len(secret) <= MAX_SECRET_BYTES and (piece := source.read(MAX_SECRET_BYTES)):
+            while len(secret) <= limit and (piece := source.read(limit)):
                 secret += piece
     except OSError as unreadable:
         message = (
@@ -59,7 +59,7 @@ def _read(descriptor: int) -> bytearray:
 
 
 def _ask(prompt: str, *, twice: bool) -> bytearray:
-    if not _has_terminal():
+    if not has_terminal():
         raise UsageError(
             "passphrase: no terminal to ask on; give --passphrase-fd N, for example 3 with `3<FILE`"
         )
@@ -70,8 +70,8 @@ def _ask(prompt: str, *, twice: bool) -> bytearray:
     return bytearray(unicodedata.normalize("NFC", first).encode("utf-8", "surrogateescape"))
 
 
-def _has_terminal() -> bool:
-    """Without this, getpass falls back to standard input and echoes what is typed."""
+def has_terminal() -> bool:
+    """Say whether somebody can be asked: else getpass would read standard input, and show what is typed."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:

@@ -83,6 +83,7 @@ SECTIONS = (
             Entry("audit", "audit", "Look after the audit log: witnesses, its key, salts for auditors."),
             Entry("catalog", "catalog", "Make the catalog anew from the log."),
             Entry("restore-log", "restore", "Make an appliance of a backup; its new log names the old one."),
+            Entry("custody", "custody", "Show and change how the vault is opened; new shares."),
             Entry("keys", "keys", "Recover the vault identity for offline keeping."),
             Entry("version", "status", "Print the version."),
         ),

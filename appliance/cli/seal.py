@@ -7,6 +7,7 @@ from contextlib import closing
 
 import click
 
+from appliance.cli.ceremony import obtain_secret
 from appliance.cli.passphrase import as_pipe, obtain, passphrase_fd_option
 from appliance.cli.session import Session, Verb, example, pass_session, without_nulls
 from appliance.client import SOCKET_NAME
@@ -15,24 +16,29 @@ from appliance.home import Home
 
 RETURN_TIMEOUT_S = 60.0  # the fresh process checks the log before it listens
 POLL_S = 0.05
-ASKS_A_PERSON = "passphrase:"  # the one kind of custody that asks a person for a text
 
 
 @click.command("unseal", cls=Verb, epilog=example("appliance unseal --reason 'weekly run'"))
 @passphrase_fd_option
+@click.option("--recovery", is_flag=True, help="Give the offline recovery identity instead.")
 @click.option("--reason", help="Why, for the log.")
 @pass_session
-def unseal_command(session: Session, *, passphrase_fd: int | None, reason: str | None) -> None:
-    """Open the vault with the unseal secret, which is asked on the terminal."""
+def unseal_command(
+    session: Session, *, passphrase_fd: int | None, recovery: bool, reason: str | None
+) -> None:
+    """Open the vault: passphrase, PIN or shares are asked on the terminal, a TPM answers by itself."""
     with closing(session.connect()) as client:
-        custody = str(client.call("Status", {})["custody"])
-        parameters = without_nulls({"reason": reason})
-        if passphrase_fd is None and not custody.startswith(ASKS_A_PERSON):
+        status = client.call("CustodyStatus", {})
+        parameters = without_nulls({"reason": reason, "recovery": recovery or None})
+        secret = (
+            obtain(passphrase_fd, "recovery identity") if recovery else obtain_secret(status, passphrase_fd)
+        )
+        if secret is None:
             client.call("Unseal", parameters)
         else:
-            with as_pipe(obtain(passphrase_fd, "passphrase")) as secret_fd:
+            with as_pipe(secret) as secret_fd:
                 client.call("Unseal", {**parameters, "secret_fd": 0}, [secret_fd])
-    click.echo(f"unsealed (custody {custody})")
+    click.echo(f"unsealed ({'by the recovery identity, ' if recovery else ''}custody {status['uri']})")
 
 
 @click.command("seal", cls=Verb, epilog=example("appliance seal --reason 'end of shift'"))

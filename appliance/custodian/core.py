@@ -16,7 +16,9 @@ from appliance.allowance import Allowance
 from appliance.catalog import Catalog
 from appliance.custodian.reckoning import catch_up, keep_head
 from appliance.custodian.witnessing import Witnessing
+from appliance.custody.generations import Standing, check_record
 from appliance.custody.release import Custody
+from appliance.custody.slot import SlotRecord
 from appliance.errors import SealedError
 from appliance.gate import Gate, World
 from appliance.grants import LiveGrants
@@ -58,6 +60,8 @@ class Core:
     jail_lacks: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    standing: Standing = field(default_factory=lambda: Standing(0, ""))
+    """Which slot of the vault is in force, as the log says; the start reads it."""
     _custody: Custody | None = None
     _isolated: bool = False
     _isolated_at: float = float("-inf")
@@ -98,6 +102,16 @@ class Core:
     def custody(self, opened: Custody) -> None:
         self._custody = opened
         self.log.commit_secret = opened.keyring.entry_secret
+
+    @property
+    def custody_uri(self) -> str:
+        """How the vault is unsealed now; the facts name how it was at first."""
+        return self.slot_record.uri
+
+    @property
+    def slot_record(self) -> SlotRecord:
+        """How the vault is opened now; raises IntegrityError where the log names another record."""
+        return check_record(self.home.keys, self.standing.slot, self.standing.record)
 
     @property
     def log_alive(self) -> bool:
@@ -158,7 +172,7 @@ class Core:
             said.append(
                 "development profile: this host may be on a network, and what it exports is not isolated work"
             )
-        if self.facts.custody == "file:":
+        if self.custody_uri == "file:":
             said.append("vault keys lie in a file on this disk (file: custody): for demonstrations only")
         if self.facts.log_custody == "file:":
             said.append("the log key lies in a file on this disk: who copies it can sign another log")
@@ -202,7 +216,7 @@ class Core:
             unwitnessed_entries=seen.entries,
             unwitnessed_age_s=seen.age_s,
             witnessed_once=seen.size > 0,
-            custody=self.facts.custody,
+            custody=self.custody_uri,
             log_custody=self.facts.log_custody,
             since_boot_s=int(self.since_boot()),
         )

@@ -20,7 +20,9 @@ import structlog
 
 from appliance.catalog import Catalog
 from appliance.custodian.core import Core
+from appliance.custodian.recall import CUSTODY, recall
 from appliance.custodian.reckoning import reckon
+from appliance.custody.generations import retire, standing_of
 from appliance.custody.logkeys import open_log_keys, retire_log_keys
 from appliance.errors import Busy, IntegrityError, UnknownObject
 from appliance.grants import LiveGrants
@@ -87,6 +89,9 @@ def open_appliance(
         core = Core(
             home, facts, log, engine, catalog, vault, live, monotonic=monotonic, clock=clock, sysroot=sysroot
         )
+        core.standing = standing_of(recall(log, catalog)[CUSTODY])
+        core.slot_record  # noqa: B018  refused at the start, not at the first unsealing
+        retire(home.keys, core.standing)
         reckoned = reckon(log, catalog)
         core.inventory = reckoned.inventory
         if reckoned.rebuilt:

@@ -20,10 +20,11 @@ from appliance.custodian.approving import Approving
 from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
+from appliance.custodian.custodies import Custodies, unlock
 from appliance.custodian.replays import Replays
 from appliance.custodian.trains import Trains
 from appliance.custodian.workers import kill_all
-from appliance.custody.unsealing import open_custody, read_secret
+from appliance.custody.unsealing import read_secret
 from appliance.errors import PolicyRefused, SealedError, UnknownObject, UsageError
 from appliance.gate import NamedObject, Thing
 from appliance.grants import LiveGrants
@@ -71,6 +72,7 @@ class Verbs:
             "Receipt": self.receipt,
             **Audits(self._core).table(),
             **Replays(self._core, self._environment).table(),
+            **Custodies(self._core, self._unsealing).table(),
             **Approving(self._core).table(),
         }
 
@@ -85,7 +87,8 @@ class Verbs:
             "profile": core.facts.profile,
             "isolated": world.isolated,
             "sealed": core.sealed,
-            "custody": core.facts.custody,
+            "custody": core.custody_uri,
+            "recovery": core.facts.recovery,
             "log_custody": core.facts.log_custody,
             "log_size": core.log.size,
             "log_alive": core.log_alive,
@@ -103,15 +106,14 @@ class Verbs:
         """Open the vault's slot with the secret on the caller's pipe."""
         core = self._core
         secret = await _secret(caller)
+        by_recovery = bool(caller.parameters.get("recovery"))
         async with self._unsealing:
             self._decide(caller, "unseal")
             if not core.sealed:
                 return {}
             person = core.person(caller.uid)
             try:
-                opened = await asyncio.to_thread(
-                    open_custody, core.home, core.facts, core.vault, core.live, secret
-                )
+                opened = await asyncio.to_thread(unlock, core, core.live, secret, by_recovery=by_recovery)
             except Exception as refused:
                 core.gate.outcome(
                     "unseal-failed",
@@ -127,7 +129,11 @@ class Verbs:
                     f"Person:{person.id}",
                     "unseal",
                     f"Appliance:{core.facts.origin}",
-                    {"custody": core.facts.custody, "reason": caller.text("reason")},
+                    {
+                        "custody": core.custody_uri,
+                        "by_recovery": by_recovery,
+                        "reason": caller.text("reason"),
+                    },
                 )
             except BaseException:
                 opened.wipe()
@@ -280,7 +286,7 @@ class Verbs:
         self._decide(caller, "configure", {"setting": "recover-identity"})
         # Opened apart, with a table of its own: wiping it must not end the leases of running jobs.
         alone = LiveGrants(time.monotonic)
-        again = await asyncio.to_thread(open_custody, core.home, core.facts, core.vault, alone, secret)
+        again = await asyncio.to_thread(unlock, core, alone, secret)
         try:
             again.reveal_identity(caller.descriptor("secret_out_fd"))
         finally:

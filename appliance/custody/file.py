@@ -8,12 +8,56 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.age import Identity, parse_identity_file
+from appliance.age.identity import SECRET_SIZE
+from appliance.custody.lock import Made
+from appliance.custody.uri import FILE
 from appliance.errors import UsageError, WrongSecret
+from appliance.strictjson import JSON
 
+SUFFIX = ".identity"
 _MAX_SIZE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class FileLock:
+    """A key file beside the lock."""
+
+    @property
+    def uri(self) -> str:
+        """The custody URI."""
+        return FILE
+
+    def fields(self) -> Mapping[str, JSON]:
+        """Return what the record holds: nothing."""
+        return {}
+
+    def open(self, secret: bytearray | None, beside: Path) -> bytearray:
+        """Read the key file; raises WrongSecret."""
+        del secret
+        identity = read_identity(beside.with_name(beside.name + SUFFIX))
+        try:
+            return bytearray(identity.secret())
+        finally:
+            identity.wipe()
+
+    def destroy(self, secret: bytearray | None) -> None:
+        """Nothing is kept outside the slot's files."""
+
+
+def make(beside: Path, kind: type[Identity]) -> Made:
+    """Write fresh randomness into a key file, as an identity of this kind; raises OSError."""
+    secret = bytearray(os.urandom(SECRET_SIZE))
+    identity = kind(secret)
+    try:
+        write_identity(beside.with_name(beside.name + SUFFIX), identity)
+    finally:
+        identity.wipe()
+    return Made(FileLock(), secret)
 
 
 def write_identity(path: Path, identity: Identity) -> None:

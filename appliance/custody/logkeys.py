@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from appliance.custody.slot import LOG_SLOT, create_slot, open_slot, remove_slot
+from appliance.custody.slot import LOG_SLOT, RECORD, create_slot, numbered, numbers_of, open_slot, remove_slot
 from audit.signing import LogSigner
 
 _SEED_BYTES = 32
@@ -37,7 +37,7 @@ def open_log_keys(keys: Path, origin: str) -> Mapping[int, LogSigner]:
     Raises what `open_slot` does; Incomplete where none is whole.
     """
     signers = {}
-    for epoch in _epochs(keys, ".custody.json") or _epochs(keys) or [0]:
+    for epoch in numbers_of(keys, LOG_SLOT, RECORD) or numbers_of(keys, LOG_SLOT) or [0]:
         seeds = open_slot(keys, slot_name(epoch), None)
         try:
             signers[epoch] = LogSigner.of_seeds(origin, seeds)
@@ -48,22 +48,11 @@ def open_log_keys(keys: Path, origin: str) -> Mapping[int, LogSigner]:
 
 def retire_log_keys(keys: Path, epoch: int) -> None:
     """Destroy every key of the log but the newest, whole or half written, before it or never named."""
-    for other in _epochs(keys):
+    for other in numbers_of(keys, LOG_SLOT):
         if other != epoch:
             remove_slot(keys, slot_name(other))
 
 
 def slot_name(epoch: int) -> str:
     """Name the slot of an epoch's keys."""
-    return f"{LOG_SLOT}-{epoch}" if epoch else LOG_SLOT
-
-
-def _epochs(keys: Path, suffix: str = "") -> list[int]:
-    """List the epochs that have a slot's file of this suffix, or any."""
-    found = set()
-    for path in keys.glob(f"{LOG_SLOT}*{suffix}"):
-        name = path.name.partition(".")[0]
-        number = name.removeprefix(f"{LOG_SLOT}-") if name != LOG_SLOT else "0"
-        if number.isdecimal() and slot_name(int(number)) == name:
-            found.add(int(number))
-    return sorted(found)
+    return numbered(LOG_SLOT, epoch)

@@ -8,13 +8,20 @@ libsodium's crypto_pwhash.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from nacl._sodium import ffi, lib  # type: ignore[import-not-found]  # compiled, ships no types
 
 from appliance.age.identity import SECRET_SIZE
-from appliance.errors import ApplianceError, IntegrityError, WrongSecret
+from appliance.custody.lock import Made
+from appliance.custody.uri import PASSPHRASE
+from appliance.errors import ApplianceError, IntegrityError, UsageError, WrongSecret
+from appliance.strictjson import JSON
 
+FIELD = "argon2id"
 SALT_SIZE = 16
 _ARGON2ID13 = 2  # crypto_pwhash_ALG_ARGON2ID13
 _MAX_PASSPHRASE = 1024
@@ -39,6 +46,47 @@ class Costs:
 
 MODERATE = Costs(passes=3, memory_bytes=256 * 2**20)
 """libsodium's MODERATE: about 0.7 s a guess on a 2-core VM (2026-11-21)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PassphraseLock:
+    """Salt and costs: with the words they give the 32 bytes."""
+
+    salt: bytes
+    costs: Costs
+
+    @property
+    def uri(self) -> str:
+        """The custody URI."""
+        return PASSPHRASE
+
+    def fields(self) -> Mapping[str, JSON]:
+        """Return what the record holds."""
+        costs = {"memory_bytes": self.costs.memory_bytes, "passes": self.costs.passes}
+        return {FIELD: {**costs, "salt": self.salt.hex()}}
+
+    def open(self, secret: bytearray | None, beside: Path) -> bytearray:
+        """Derive the 32 bytes from the words; whether they are the right ones, the recipient tells."""
+        if secret is None:
+            raise UsageError(f"slot {beside.name}: expected a passphrase, found none")
+        return derive_secret(secret, self.salt, self.costs)
+
+    def destroy(self, secret: bytearray | None) -> None:
+        """Nothing is kept outside the slot's files."""
+
+
+def make(secret: bytearray | None, costs: Costs) -> Made:
+    """Lock with these words under a fresh salt; raises UsageError where there are none."""
+    if not secret:
+        raise UsageError("custody: expected a passphrase, found none")
+    lock = PassphraseLock(new_salt(), costs)
+    return Made(lock, derive_secret(secret, lock.salt, costs))
+
+
+def parse(fields: Any) -> PassphraseLock:
+    """Parse what `PassphraseLock.fields` says; raises ValueError, LookupError, TypeError, IntegrityError."""
+    costs = Costs(int(fields["passes"]), int(fields["memory_bytes"]))
+    return PassphraseLock(bytes.fromhex(fields["salt"]), costs)
 
 
 def new_salt() -> bytes:

@@ -1,28 +1,34 @@
 """A slot: one secret at rest, in an age file that opens with an identity from somewhere else.
 
-    <name>.age            the secret, sealed to the slot's recipient
-    <name>.custody.json   how to get the identity: URI, recipient, salt and costs; nothing secret
+    <name>.age            the secret, sealed to the slot's recipient and the offline recovery recipient
+    <name>.custody.json   how to get the identity: URI, recipient, and what its kind of custody keeps; public
     <name>.identity       `file:` custody only
 
-Guarantee: a wrong passphrase or key is WrongSecret and a damaged file IntegrityError, because the recipient
-on record tells which it was. Nothing is ever overwritten. Anybody with the identity can open the slot with
-the public `age` program.
+Guarantee: a wrong passphrase, share, PIN or key is WrongSecret and a damaged file IntegrityError, because the
+recipient on record tells which it was. No slot is overwritten; `reseal` changes what one holds, whole or not
+at all. Anybody with the identity can open the slot with the public `age` program.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from appliance.age import HybridIdentity, Identity, X25519Identity, parse_recipient
+from appliance.age import HybridIdentity, Identity, Recipient, X25519Identity, parse_identity, parse_recipient
 from appliance.age.files import open_bytes, seal_bytes
 from appliance.custody import file, passphrase
+from appliance.custody.kinds import make_lock, parse_lock
+from appliance.custody.lock import Lock
 from appliance.custody.passphrase import Costs
+from appliance.custody.uri import canonical, what_is_asked
 from appliance.errors import (
     AlreadyExists,
+    ApplianceError,
     Incomplete,
     IntegrityError,
     SpaceExhausted,
@@ -32,50 +38,54 @@ from appliance.errors import (
 
 VAULT_SLOT = "vault"
 LOG_SLOT = "log"
-PASSPHRASE = "passphrase:"  # noqa: S105  a URI scheme
-FILE = "file:"
+RECORD = ".custody.json"
+_SUFFIXES = (RECORD, file.SUFFIX, ".age")  # in the order in which a slot is destroyed: the record first
 _MAX_SIZE = 1024 * 1024
 _HYBRID_PREFIX = "age1pq1"
+_WRONG = {"passphrase": "passphrase", "shares": "shares", "PIN": "token or PIN"}
 
 
 @dataclass(frozen=True, slots=True)
 class SlotRecord:
     """What `<name>.custody.json` says; all of it is public."""
 
-    uri: str
     recipient: str
-    salt: bytes
-    costs: Costs | None
+    lock: Lock
+
+    @property
+    def uri(self) -> str:
+        """The custody URI."""
+        return self.lock.uri
 
     def encode(self) -> bytes:
         """Return the file's JSON: sorted keys, one line."""
         fields: dict[str, Any] = {"recipient": self.recipient, "uri": self.uri, "version": 1}
-        if self.costs is not None:
-            fields["argon2id"] = {
-                "memory_bytes": self.costs.memory_bytes,
-                "passes": self.costs.passes,
-                "salt": self.salt.hex(),
-            }
-        return json.dumps(fields, sort_keys=True).encode("ascii") + b"\n"
+        return json.dumps({**fields, **self.lock.fields()}, sort_keys=True).encode("ascii") + b"\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the record, hex, as log entries name it."""
+        return hashlib.sha256(self.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Created:
+    """A new slot's record, and its shares where it was split; the caller hands them out and wipes them."""
+
+    record: SlotRecord
+    shares: tuple[bytearray, ...]
 
 
 def parse_record(data: bytes) -> SlotRecord:
     """Parse a custody file; raises IntegrityError unless it is exactly what `encode` writes."""
     try:
         fields = json.loads(data)
-        costs = fields.get("argon2id")
-        record = SlotRecord(
-            uri=fields["uri"],
-            recipient=parse_recipient(fields["recipient"]).text,
-            salt=bytes.fromhex(costs["salt"]) if costs is not None else b"",
-            costs=Costs(int(costs["passes"]), int(costs["memory_bytes"])) if costs is not None else None,
-        )
+        uri, recipient, _ = (fields.pop(name) for name in ("uri", "recipient", "version"))
+        record = SlotRecord(parse_recipient(recipient).text, parse_lock(uri, fields))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise IntegrityError(
-            f"custody file: expected uri, recipient, version and costs, found: {error}"
+            f"custody file: expected uri, recipient, version and what the uri goes with, found: {error}"
         ) from error
-    if record.uri not in {PASSPHRASE, FILE} or (record.uri == PASSPHRASE) != (record.costs is not None):
-        raise IntegrityError(f"custody file: expected passphrase: with costs, or file:, found {record.uri!r}")
     if record.encode() != data:
         raise IntegrityError(
             "custody file: expected its canonical form and no other field, found another text"
@@ -97,57 +107,107 @@ def create_slot(
     *,
     hybrid: bool = False,
     costs: Costs = passphrase.MODERATE,
-) -> SlotRecord:
+    recovery: Recipient | None = None,
+) -> Created:
     """Seal `plaintext` under a new slot and prove that it opens again before returning.
 
-    `secret` is the passphrase for `passphrase:`, None for `file:`. `hybrid` makes the lock post-quantum.
-    Raises UsageError, AlreadyExists, SpaceExhausted.
+    `secret` is what a person gives, a passphrase or PIN, else None. `hybrid` makes the lock post-quantum, as
+    its `recovery` recipient must be then. What fails leaves nothing behind. Raises UsageError, AlreadyExists,
+    SpaceExhausted, and of devices WrongSecret, DeviceMissing.
     """
-    for suffix in ("age", "custody.json", "identity"):
-        if (directory / f"{name}.{suffix}").exists():
+    for suffix in _SUFFIXES:
+        if (directory / f"{name}{suffix}").exists():
             raise AlreadyExists(
-                f"slot {name}: expected no {name}.{suffix} in {directory}, found one; keys are never "
+                f"slot {name}: expected no {name}{suffix} in {directory}, found one; keys are never "
                 "overwritten"
             )
     kind = HybridIdentity if hybrid else X25519Identity
-    if uri == PASSPHRASE:
-        identity, record = _lock_by_passphrase(kind, secret, costs)
-    elif uri == FILE:
-        identity = kind.generate()
-        file.write_identity(directory / f"{name}.identity", identity)
-        record = SlotRecord(uri, identity.recipient.text, b"", None)
-    else:
-        raise UsageError(f"custody: expected {PASSPHRASE} or {FILE}, found {uri[:80]!r}")
-    _write(directory / f"{name}.age", seal_bytes(plaintext, [identity.recipient]))
-    _write(directory / f"{name}.custody.json", record.encode())
-    identity.wipe()
-    _prove(directory, name, secret, plaintext)
-    return record
+    try:
+        made = make_lock(canonical(uri), secret, directory / name, kind, costs)
+    except OSError as error:
+        (directory / f"{name}{file.SUFFIX}").unlink(missing_ok=True)
+        raise SpaceExhausted(
+            f"slot: expected to write {directory / name}, found: {error.strerror}"
+        ) from error
+    identity = kind(made.secret)
+    try:
+        record = SlotRecord(identity.recipient.text, made.lock)
+        _write(directory / f"{name}.age", seal_bytes(plaintext, _recipients(identity.recipient, recovery)))
+        _write(directory / f"{name}{RECORD}", record.encode())
+        _prove(directory, name, bytearray(b"\n").join(made.shares) or secret, plaintext)
+    except BaseException:
+        remove_slot(directory, name)
+        with contextlib.suppress(ApplianceError):
+            made.lock.destroy(secret)
+        raise
+    finally:
+        identity.wipe()
+        made.secret[:] = bytes(len(made.secret))
+    return Created(record, made.shares)
+
+
+def reseal(
+    directory: Path, name: str, plaintext: bytes | bytearray, recovery: Recipient | None = None
+) -> None:
+    """Put another secret into a slot, under the same lock; a crash leaves the former or the new one, whole.
+
+    Needs nobody's secret: the slot's recipient is public. Raises SpaceExhausted; then the former stands.
+    """
+    own = parse_recipient(read_record(directory, name).recipient)
+    scratch = directory / f"{name}.age.new"
+    scratch.unlink(missing_ok=True)
+    _write(scratch, seal_bytes(plaintext, _recipients(own, recovery)))
+    scratch.rename(directory / f"{name}.age")
+    _sync(directory)
 
 
 def remove_slot(directory: Path, name: str) -> None:
     """Destroy a slot, or what is there of one; a crash within leaves none that opens; raises OSError."""
-    for suffix in ("custody.json", "identity", "age"):
-        (directory / f"{name}.{suffix}").unlink(missing_ok=True)
+    for suffix in (*_SUFFIXES, ".age.new"):
+        (directory / f"{name}{suffix}").unlink(missing_ok=True)
     _sync(directory)
 
 
-def open_slot(directory: Path, name: str, secret: bytearray | None) -> bytearray:
-    """Return the slot's secret, which the caller wipes.
+def open_slot(
+    directory: Path, name: str, secret: bytearray | None, *, by_recovery: bool = False
+) -> bytearray:
+    """Return the slot's secret, which the caller wipes; `by_recovery` takes the offline identity's text.
 
-    Raises WrongSecret for a wrong passphrase or key file, IntegrityError for a damaged slot, Incomplete for a
-    missing one, UsageError for a passphrase not given.
+    Raises WrongSecret for a wrong passphrase, share, PIN or key file, IntegrityError for a damaged slot,
+    Incomplete for a missing one, UsageError for a secret not given, DeviceMissing, PlatformChanged.
     """
     record = read_record(directory, name)
     sealed = _read(directory / f"{name}.age")
+    if by_recovery:
+        return _open_by_recovery(name, sealed, secret)
     identity = _identity(directory, name, record, secret)
     try:
         if identity.recipient.text != record.recipient:
-            what = "passphrase" if record.uri == PASSPHRASE else "key file"
+            what = _WRONG.get(what_is_asked(record.uri), "key file or device")
             raise WrongSecret(f"slot {name}: wrong {what}; nothing was opened, try again")
         return _open_sealed(name, sealed, identity)
     finally:
         identity.wipe()
+
+
+def numbered(stem: str, number: int) -> str:
+    """Name the slot of an epoch or generation: the first bears the stem alone."""
+    return f"{stem}-{number}" if number else stem
+
+
+def numbers_of(directory: Path, stem: str, suffix: str = "") -> list[int]:
+    """List the numbers of a stem's slots that have a file of this suffix, or any; in order."""
+    found = set()
+    for path in directory.glob(f"{stem}*{suffix}"):
+        name = path.name.partition(".")[0]
+        number = name.removeprefix(f"{stem}-") if name != stem else "0"
+        if number.isascii() and number.isdecimal() and numbered(stem, int(number)) == name:
+            found.add(int(number))
+    return sorted(found)
+
+
+def _recipients(own: Recipient, recovery: Recipient | None) -> list[Recipient]:
+    return [own] if recovery is None else [own, recovery]
 
 
 def _open_sealed(name: str, sealed: bytes, identity: Identity) -> bytearray:
@@ -158,32 +218,25 @@ def _open_sealed(name: str, sealed: bytes, identity: Identity) -> bytearray:
         raise IntegrityError(f"slot {name}: {name}.age is not sealed to the recipient on record") from error
 
 
-def _lock_by_passphrase(
-    kind: type[HybridIdentity | X25519Identity], secret: bytearray | None, costs: Costs
-) -> tuple[Identity, SlotRecord]:
-    if not secret:
-        raise UsageError("custody: expected a passphrase, found none")
-    salt = passphrase.new_salt()
-    derived = passphrase.derive_secret(secret, salt, costs)
-    identity = kind(derived)
-    derived[:] = bytes(len(derived))
-    return identity, SlotRecord(PASSPHRASE, identity.recipient.text, salt, costs)
+def _open_by_recovery(name: str, sealed: bytes, text: bytearray | None) -> bytearray:
+    if text is None:
+        raise UsageError(f"slot {name}: expected the recovery identity, found none")
+    identity = parse_identity(text)
+    try:
+        return open_bytes(sealed, [identity])
+    except WrongSecret as error:
+        raise WrongSecret(f"slot {name}: this is not its recovery identity; nothing was opened") from error
+    finally:
+        identity.wipe()
 
 
 def _identity(directory: Path, name: str, record: SlotRecord, secret: bytearray | None) -> Identity:
-    if record.costs is None:
-        return file.read_identity(directory / f"{name}.identity")
-    if secret is None:
-        raise UsageError(f"slot {name}: expected a passphrase, found none")
-    derived = passphrase.derive_secret(secret, record.salt, record.costs)
+    found = record.lock.open(secret, directory / name)
     try:
-        return (
-            HybridIdentity(derived)
-            if record.recipient.startswith(_HYBRID_PREFIX)
-            else X25519Identity(derived)
-        )
+        kind = HybridIdentity if record.recipient.startswith(_HYBRID_PREFIX) else X25519Identity
+        return kind(found)
     finally:
-        derived[:] = bytes(len(derived))
+        found[:] = bytes(len(found))
 
 
 def _prove(directory: Path, name: str, secret: bytearray | None, plaintext: bytes | bytearray) -> None:

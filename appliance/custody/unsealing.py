@@ -10,6 +10,7 @@ import asyncio
 import os
 import stat
 
+from appliance.age import parse_recipient
 from appliance.custody.keyring import Keyring, parse_keyring
 from appliance.custody.release import Custody
 from appliance.custody.slot import VAULT_SLOT, open_slot
@@ -18,7 +19,7 @@ from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
 from appliance.vault import Vault
 
-_MAX_SECRET = 1024
+_MAX_SECRET = 8192  # sixteen shares of 33 words
 PATIENCE_S = 10.0  # it was typed before the call: more time would only serve whoever holds a pipe open
 
 
@@ -27,7 +28,7 @@ async def read_secret(fd: int, patience_s: float = PATIENCE_S) -> bytearray:
 
     The descriptor stays the caller's, and is never waited on: a client that holds its pipe open and writes
     nothing holds up nobody. Raises UsageError for anything but a pipe, WrongSecret when the secret is empty,
-    longer than 1,024 bytes or not there in time.
+    longer than 8,192 bytes or not there in time.
     """
     if not stat.S_ISFIFO(os.fstat(fd).st_mode):
         raise UsageError("secret: expected a pipe, found another kind of descriptor")
@@ -67,14 +68,22 @@ async def _readable(fd: int) -> None:
 
 
 def open_custody(
-    home: Home, facts: Facts, vault: Vault, live: LiveGrants, secret: bytearray | None
+    home: Home,
+    facts: Facts,
+    vault: Vault,
+    live: LiveGrants,
+    secret: bytearray | None,
+    *,
+    slot: str = VAULT_SLOT,
+    by_recovery: bool = False,
 ) -> Custody:
-    """Open the vault's slot; `secret` is None for a key-file slot, and overwritten in any case.
+    """Open a slot of the vault; `secret` is None where a device or file answers, and overwritten in any case.
 
-    Raises WrongSecret, IntegrityError, Incomplete, UsageError.
+    `by_recovery` takes the offline recovery identity instead of the slot's own secret. Raises WrongSecret,
+    IntegrityError, Incomplete, UsageError, DeviceMissing, PlatformChanged.
     """
     try:
-        text = open_slot(home.keys, VAULT_SLOT, secret)
+        text = open_slot(home.keys, slot, secret, by_recovery=by_recovery)
     finally:
         if secret is not None:
             secret[:] = bytes(len(secret))
@@ -83,7 +92,7 @@ def open_custody(
     finally:
         text[:] = bytes(len(text))
     _compare(keyring, facts)
-    return Custody(keyring, vault, live)
+    return Custody(keyring, vault, live, parse_recipient(facts.recovery) if facts.recovery else None)
 
 
 def _compare(keyring: Keyring, facts: Facts) -> None:
