@@ -59,6 +59,7 @@ HOMES = {
     "jinja2": ("appliance.report",),
     "matplotlib": ("appliance.report",),
     "pkcs11": ("appliance.custody",),
+    "shamir_mnemonic": ("appliance.custody",),
     "sqlite3": ("appliance.catalog",),
     "tpm2_pytss": ("appliance.custody",),
 }

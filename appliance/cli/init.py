@@ -136,7 +136,7 @@ def init_command(
             f"{len(signers)} trusted signers, {len(watching)} witnesses, {len(enrolled)} people?"
         )
         click.confirm(question, abort=True, err=True)
-    secret = obtain_new_secret(custody, passphrase_fd)
+    secret, needed = obtain_new_secret(custody, passphrase_fd), shares_needed(custody)
     # Late, so that a refused question costs nothing and `--help` stays quick.
     from appliance.initialise import initialise  # noqa: PLC0415  loads cryptography, policy and log
 
@@ -154,7 +154,7 @@ def init_command(
         witness_quorum=witness_quorum,
         origin=origin,
         recovery=recovery,
-        hand_out=lambda made: hand_out(made.shares, shares_needed(custody), shares_fd),
+        hand_out=(lambda made: hand_out(made.shares, needed, shares_fd)) if needed else None,
     )
     made = dataclasses.asdict(result)
     if public is not None:

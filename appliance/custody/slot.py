@@ -136,8 +136,8 @@ def create_slot(
         _write(directory / f"{name}{RECORD}", record.encode())
         _prove(directory, name, bytearray(b"\n").join(made.shares) or secret, plaintext)
     except BaseException:
-        remove_slot(directory, name)
-        with contextlib.suppress(ApplianceError):
+        with contextlib.suppress(ApplianceError, OSError):
+            remove_slot(directory, name)
             made.lock.destroy(secret)
         raise
     finally:

@@ -169,7 +169,14 @@ def _attributes(uri: str, scheme: str, *, path: set[str], query: set[str]) -> di
                     f"custody: expected {scheme} and behind it {', '.join(sorted(path | query))}, each once, "
                     f"found {name[:40]!r}"
                 )
-            found[name] = unquote(value, errors="strict") if "%" in value else value
+            found[name] = _unquoted(value)
     if mark and not behind:
         raise UsageError(f"custody: expected something behind the ? of {uri[:80]!r}, found nothing")
     return found
+
+
+def _unquoted(value: str) -> str:
+    try:
+        return unquote(value, errors="strict")
+    except UnicodeDecodeError as error:
+        raise UsageError("custody: expected percent-encoded UTF-8 in the URI, found other bytes") from error

@@ -285,7 +285,7 @@ def initialise(monkeypatch):
 def typed(monkeypatch):
     """Passphrases that a person types, in order."""
     entries = []
-    monkeypatch.setattr(passphrase, "_has_terminal", lambda: True)
+    monkeypatch.setattr(passphrase, "has_terminal", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda _prompt: entries.pop(0))
     return entries
 
@@ -313,6 +313,8 @@ def test_init_passes_everything_on_and_shows_what_others_need(initialise, typed,
         "hybrid": False,
         "post_quantum_log": False,
         "origin": "example.invalid/log",
+        "recovery": "",
+        "hand_out": None,
     }
     assert "transfer recipient:\nage1qqq\n" in done.output
     assert "witness" in done.output
@@ -496,6 +498,7 @@ def facts_of(profile, custody):
         people={},
         roles={},
         compartments={},
+        recovery="",
     )
 
 

@@ -32,6 +32,7 @@ STATUS = {
     "isolated": False,
     "sealed": True,
     "custody": "passphrase:",
+    "recovery": "",
     "log_custody": "file:",
     "log_size": 12,
     "log_alive": True,
@@ -44,6 +45,18 @@ STATUS = {
     "warnings": ["networked\x1b[2J"],
     "pid": 4242,
 }
+CUSTODY = {
+    "uri": "passphrase:",
+    "asks": "passphrase",
+    "recipient": "age1abc",
+    "generation": 0,
+    "shares": None,
+    "pending": None,
+    "pending_shares": None,
+    "device": "",
+    "recovery": "",
+}
+FILE_CUSTODY = {**CUSTODY, "uri": "file:", "asks": ""}
 OBJECT = {
     "id": "ab" * 32,
     "kind": "weights",
@@ -89,7 +102,7 @@ class FakeDaemon:
     """Answers on the home's socket with what the test lays out, and remembers what it was asked."""
 
     def __init__(self, home):
-        self.answers = {"Status": STATUS}
+        self.answers = {"Status": STATUS, "CustodyStatus": CUSTODY}
         self.asked = []
         self.raw = bytearray()
         self.secrets = []
@@ -348,7 +361,7 @@ def test_the_secret_reaches_the_daemon_through_a_pipe_only(daemon, run):
 
 
 def test_a_typed_secret_is_composed_before_it_is_used(daemon, run, monkeypatch):
-    monkeypatch.setattr(passphrase, "_has_terminal", lambda: True)
+    monkeypatch.setattr(passphrase, "has_terminal", lambda: True)
     monkeypatch.setattr("getpass.getpass", lambda _prompt: "ho\u0308rse")
     daemon.answers["Unseal"] = lambda _, fds: daemon.secrets.append(os.read(fds[0], 99)) or {}
     assert run("unseal").exit_code == 0
@@ -369,7 +382,7 @@ def test_a_wrong_passphrase_ends_with_19(daemon, run):
 
 
 def test_a_key_file_opens_itself_and_nothing_is_asked(daemon, run):
-    daemon.answers |= {"Status": {**STATUS, "custody": "file:"}, "Unseal": {}}
+    daemon.answers |= {"CustodyStatus": FILE_CUSTODY, "Unseal": {}}
     assert run("unseal").output == "unsealed (custody file:)\n"
     assert daemon.parameters("Unseal") == {}
 
@@ -380,7 +393,7 @@ def test_an_empty_or_endless_secret_is_refused_before_it_is_sent(daemon, run, se
         done = run("unseal", "--passphrase-fd", fd)
     assert done.exit_code == 19
     assert "expected 1 to 4096 bytes" in done.stderr
-    assert [name for name, _ in daemon.asked] == ["Status"]
+    assert [name for name, _ in daemon.asked] == ["CustodyStatus"]
 
 
 def test_a_closed_descriptor_is_a_usage_error(daemon, run):
@@ -445,7 +458,7 @@ def test_the_recovered_identity_is_all_that_standard_output_gets(daemon, run):
 
 
 def test_something_else_than_an_identity_on_the_pipe_is_refused(daemon, run):
-    daemon.answers |= {"Status": {**STATUS, "custody": "file:"}, "RecoverIdentity": {}}
+    daemon.answers |= {"CustodyStatus": FILE_CUSTODY, "RecoverIdentity": {}}
     done = run("keys", "recover-identity")
     assert done.exit_code == 24
     assert done.stdout == ""

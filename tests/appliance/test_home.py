@@ -32,6 +32,7 @@ FACTS = Facts(
     people={"0": "operator"},
     roles={"operator": ("operator",)},
     compartments={"operator": ("clinical",)},
+    recovery="",
 )
 
 

@@ -120,7 +120,7 @@ def test_a_second_slot_that_fails_leaves_no_home(make, tmp_path, monkeypatch):
         ({"profile": "open"}, UsageError, "expected a profile of isolated or development, found 'open'"),
         ({"trust": ["nonsense"]}, MalformedKey, r"verifier key: expected name\+id\+key"),
         ({"officers": "nonsense"}, PolicyError, "allowed|signers"),
-        ({"custody_uri": "https:"}, UsageError, "custody: expected passphrase: or file:, found 'https:'"),
+        ({"custody_uri": "https:"}, UsageError, "custody: expected one of passphrase:, .* found 'https:'"),
         ({"secret": None}, UsageError, "custody: expected a passphrase, found none"),
     ],
 )
