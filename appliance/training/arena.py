@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from appliance.training.config import ModelConfig
 from appliance.training.layout import hidden_width, projected_width
-from kernels import Floats
+from kernels import BFLOAT16, Floats
 
 Allocate = Callable[[tuple[int, ...], npt.DTypeLike], Floats]
 
@@ -44,36 +44,51 @@ class Block:
 class Arena:
     """Every activation and activation gradient of one batch shape (B, T)."""
 
-    def __init__(self, config: ModelConfig, B: int, T: int, allocate: Allocate, dtype: npt.DTypeLike) -> None:
-        """Take every array from `allocate`, which is a backend's `zeros`, or only counts."""
+    def __init__(
+        self,
+        config: ModelConfig,
+        B: int,
+        T: int,
+        allocate: Allocate,
+        dtype: npt.DTypeLike,
+        precision: str = "fp32",
+    ) -> None:
+        """Take every array from `allocate`, which is a backend's `zeros`, or only counts.
+
+        With the precision "bf16", all are `BFLOAT16` but the stream, its gradient, statistics and losses.
+        """
 
         def room(*shape: int) -> Floats:
             return allocate(shape, dtype)
+
+        def brief(*shape: int) -> Floats:
+            return allocate(shape, BFLOAT16 if precision == "bf16" else dtype)
 
         N, C, V = B * T, config.width, config.vocabulary
         hidden, projected = hidden_width(config), projected_width(config)
         self.batch, self.time = B, T
         self.blocks = [
             Block(
-                normal_1=room(N, C),
+                normal_1=brief(N, C),
                 moments_1=Moments(room(N), room(N)),
-                qkv=room(B, T, 3 * C),
+                qkv=brief(B, T, 3 * C),
                 lse=room(B, config.heads, T),
-                attended=room(N, C),
+                attended=brief(N, C),
                 middle=room(N, C),
-                normal_2=room(N, C),
+                normal_2=brief(N, C),
                 moments_2=Moments(room(N), room(N)),
-                wide=room(N, projected),
-                hidden=room(N, hidden),
+                wide=brief(N, projected),
+                hidden=brief(N, hidden),
             )
             for _ in range(config.layers)
         ]
         self.stream = [room(N, C) for _ in range(config.layers + 1)]
-        self.final, self.dstream, self.dbranch = (room(N, C) for _ in range(3))
+        self.final, self.dbranch = brief(N, C), brief(N, C)
+        self.dstream = room(N, C)
         self.ddropped = room(N, C) if config.dropout else self.dstream
         self.moments = Moments(room(N), room(N))
         self.lse, self.losses = room(N), room(N)
-        self.dhidden = room(N, hidden)
-        self.dwide = self.dhidden if projected == hidden else room(N, projected)
-        self.dqkv = room(B, T, 3 * C)
-        self.logits = room(N, V)
+        self.dhidden = brief(N, hidden)
+        self.dwide = self.dhidden if projected == hidden else brief(N, projected)
+        self.dqkv = brief(B, T, 3 * C)
+        self.logits = brief(N, V)

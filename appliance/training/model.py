@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from appliance.errors import ContentRefused
 from appliance.training import randomness
-from appliance.training.arena import Arena, Moments
+from appliance.training.arena import Arena, Block, Moments
 from appliance.training.config import ModelConfig
 from appliance.training.layout import Buffer, Layout, layout_of
 from appliance.training.safetensors import numpy_type
@@ -41,12 +41,22 @@ class Place:
 
 
 class GPT:
-    """Parameters and the two passes. Tokens and targets are int64 (B, T) in [0, V), T ≤ context."""
+    """Parameters and the two passes. Tokens and targets are int64 (B, T) in [0, V), T ≤ context.
 
-    def __init__(self, config: ModelConfig, backend: Backend, dtype: npt.DTypeLike = np.float32) -> None:
+    `dtype` is that of the parameters; the precision "bf16" keeps activations in half the room.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        backend: Backend,
+        dtype: npt.DTypeLike = np.float32,
+        precision: str = "fp32",
+    ) -> None:
         self.config = config
         self.backend = backend
         self.dtype = dtype
+        self.precision = precision
         self.layout: Layout = layout_of(config)
         self.parameters = Buffer(self.layout, backend, dtype)
         self.cosines, self.sines = _rotations(config, backend, dtype)
@@ -75,7 +85,7 @@ class GPT:
 
     def arena(self, B: int, T: int) -> Arena:
         """Room for batches of B sequences of T tokens."""
-        return Arena(self.config, B, T, self.backend.zeros, self.dtype)
+        return Arena(self.config, B, T, self.backend.zeros, self.dtype, self.precision)
 
     def forward(self, arena: Arena, tokens: Integers, place: Place | None = None) -> Floats:
         """Return the logits (N, V) of the next token at every position; they live in the arena.
@@ -144,18 +154,10 @@ class GPT:
             ops.rotary_forward(kept.qkv, cosines=self.cosines, sines=self.sines, heads=heads)
         attended = kept.attended.reshape(arena.batch, arena.time, -1)
         ops.attention_forward(attended, kept.lse, qkv=kept.qkv, heads=heads)
-        self._linear(at + "attn.c_proj", kept.middle, kept.attended)
-        self._drop(kept.middle, kept.middle, 2 * layer + 1, place)
-        ops.residual_forward(kept.middle, x=x, branch=kept.middle)
+        self._project(at + "attn.c_proj", kept.middle, kept.attended, x, 2 * layer + 1, place)
         self._norm(at + "ln_2", kept.normal_2, kept.moments_2, kept.middle)
-        self._linear(at + "mlp.c_fc", kept.wide, kept.normal_2)
-        if self.config.activation == "gelu":
-            ops.gelu_forward(kept.hidden, x=kept.wide)
-        else:
-            ops.swiglu_forward(kept.hidden, x=kept.wide)
-        self._linear(at + "mlp.c_proj", out, kept.hidden)
-        self._drop(out, out, 2 * layer + 2, place)
-        ops.residual_forward(out, x=kept.middle, branch=out)
+        self._widen(at + "mlp.c_fc", kept)
+        self._project(at + "mlp.c_proj", out, kept.hidden, kept.middle, 2 * layer + 2, place)
 
     def _block_backward(self, arena: Arena, layer: int, g: Mapping[str, Floats], place: Place | None) -> None:
         """Turn dstream from the gradient of a block's output into that of its input."""
@@ -176,23 +178,28 @@ class GPT:
             ops.rotary_backward(arena.dqkv, cosines=self.cosines, sines=self.sines, heads=heads)
         dqkv = arena.dqkv.reshape(B * T, -1)
         self._linear_back(at + "attn.c_attn", g, arena.dbranch, dout=dqkv, x=kept.normal_1)
-        # `final` is free by now: the head's backward was its last reader.
-        self._norm_back(
-            at + "ln_1", g, arena.final, kept.moments_1, dout=arena.dbranch, x=arena.stream[layer]
+        self._norm_back_add(
+            at + "ln_1", g, arena.dstream, kept.moments_1, dout=arena.dbranch, x=arena.stream[layer]
         )
-        ops.residual_backward(arena.dstream, dbranch_input=arena.final)
 
     def _mlp_backward(self, arena: Arena, layer: int, g: Mapping[str, Floats], place: Place | None) -> None:
         ops, kept, at = self.backend, arena.blocks[layer], f"h.{layer}."
         dout = self._drop_back(arena.ddropped, arena.dstream, 2 * layer + 2, place)
-        self._linear_back(at + "mlp.c_proj", g, arena.dhidden, dout=dout, x=kept.hidden)
         if self.config.activation == "gelu":
-            ops.gelu_backward(arena.dwide, dout=arena.dhidden, x=kept.wide)
+            ops.gelu_linear_backward(
+                arena.dwide,
+                g[at + "mlp.c_proj.weight"],
+                g[at + "mlp.c_proj.bias"],
+                dout=dout,
+                x=kept.hidden,
+                wide=kept.wide,
+                weight=self.parameters.views[at + "mlp.c_proj.weight"],
+            )
         else:
+            self._linear_back(at + "mlp.c_proj", g, arena.dhidden, dout=dout, x=kept.hidden)
             ops.swiglu_backward(arena.dwide, dout=arena.dhidden, x=kept.wide)
         self._linear_back(at + "mlp.c_fc", g, arena.dbranch, dout=arena.dwide, x=kept.normal_2)
-        self._norm_back(at + "ln_2", g, arena.final, kept.moments_2, dout=arena.dbranch, x=kept.middle)
-        ops.residual_backward(arena.dstream, dbranch_input=arena.final)
+        self._norm_back_add(at + "ln_2", g, arena.dstream, kept.moments_2, dout=arena.dbranch, x=kept.middle)
 
     def _norm(self, name: str, out: Floats, moments: Moments, x: Floats) -> None:
         p, weight = self.parameters.views, self.parameters.views[name + ".weight"]
@@ -220,6 +227,50 @@ class GPT:
             )
         else:
             self.backend.rmsnorm_backward(dx, dweight, dout=dout, x=x, weight=weight, rstd=moments.rstd)
+
+    def _norm_back_add(
+        self, name: str, g: Mapping[str, Floats], dx: Floats, moments: Moments, *, dout: Floats, x: Floats
+    ) -> None:
+        """`_norm_back`, added to dx: the gradient of the stream that the norm read."""
+        weight, dweight = self.parameters.views[name + ".weight"], g[name + ".weight"]
+        if self.config.norm == "layernorm":
+            self.backend.layernorm_residual_backward(
+                dx,
+                dweight,
+                g[name + ".bias"],
+                dout=dout,
+                x=x,
+                weight=weight,
+                mean=moments.mean,
+                rstd=moments.rstd,
+            )
+        else:
+            self.backend.rmsnorm_residual_backward(
+                dx, dweight, dout=dout, x=x, weight=weight, rstd=moments.rstd
+            )
+
+    def _widen(self, name: str, kept: Block) -> None:
+        """Write the first half of the MLP: wide, and hidden from it."""
+        if self.config.activation == "gelu":
+            weight, bias = self.parameters.views[name + ".weight"], self.parameters.views[name + ".bias"]
+            self.backend.linear_gelu_forward(
+                kept.hidden, kept.wide, x=kept.normal_2, weight=weight, bias=bias
+            )
+        else:
+            self._linear(name, kept.wide, kept.normal_2)
+            self.backend.swiglu_forward(kept.hidden, x=kept.wide)
+
+    def _project(
+        self, name: str, out: Floats, x: Floats, residual: Floats, stream: int, place: Place | None
+    ) -> None:
+        """End a branch: out = residual + what dropout leaves of x · weight + bias."""
+        if place is not None and self.config.dropout:
+            self._linear(name, out, x)
+            self._drop(out, out, stream, place)
+            self.backend.residual_forward(out, x=residual, branch=out)
+            return
+        weight, bias = self.parameters.views[name + ".weight"], self.parameters.views[name + ".bias"]
+        self.backend.linear_residual_forward(out, x=x, weight=weight, bias=bias, residual=residual)
 
     def _linear(self, name: str, out: Floats, x: Floats) -> None:
         p = self.parameters.views

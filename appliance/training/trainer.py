@@ -56,7 +56,7 @@ class Trainer:
             )
         self.config = config
         self.corpus = corpus
-        self.model = GPT(config.model, backend)
+        self.model = GPT(config.model, backend, precision=config.train.precision)
         self._backend = backend
         self._optimizer = AdamW(self.model.layout, backend)
         self._lanes = Lanes(self.model, config.train.batch, thread_count(config.train.threads))
