@@ -21,13 +21,14 @@ import base64
 import binascii
 import contextlib
 import dataclasses
+import functools
 import os
 import select
 import socket
 import struct
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from appliance.errors import ProtocolError
@@ -65,7 +66,9 @@ def kinds(*classes: type[Any]) -> dict[str, type[Any]]:
 def encode(message: Any) -> bytes:
     """Encode one message; refuses fields that are not what their annotation says. Raises ProtocolError."""
     cls = type(message)
-    data = encode_json({"kind": cls.__name__} | _dump(message, cls))
+    with _told_of(cls):
+        fields = _dump(message, cls)
+    data = encode_json({"kind": cls.__name__} | fields)
     if len(data) > MAX_MESSAGE:
         raise ProtocolError(f"expected a {cls.__name__} of at most {MAX_MESSAGE} bytes, found {len(data)}")
     return data
@@ -79,7 +82,8 @@ def decode(data: bytes, kinds: Kinds) -> Any:
     kind = value.pop("kind", None)
     if not isinstance(kind, str) or kind not in kinds:
         raise ProtocolError(f"expected one of the kinds {sorted(kinds)}, found {kind!r:.80}")
-    return _load(value, kind, kinds[kind])
+    with _told_of(kinds[kind]):
+        return _load(value, kinds[kind])
 
 
 def close_fds(fds: Sequence[int]) -> None:
@@ -101,6 +105,7 @@ class Channel:
         sock.setblocking(False)
         self._sock = sock
         self._sending = asyncio.Lock()
+        self._flooded = False  # the last message was there before it was waited for
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
@@ -196,9 +201,12 @@ class Channel:
 
     async def receive_async(self, kinds: Kinds) -> tuple[Any, tuple[int, ...]]:
         """Wait for the next message in a coroutine; one reader at a time. Raises as `try_receive`."""
+        if self._flooded:
+            await asyncio.sleep(0)  # a far end that floods must not keep the loop from everyone else
+        self._flooded = True
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(0)  # a far end that floods must not keep the loop from everyone else
         while (got := self.try_receive(kinds)) is None:
+            self._flooded = False
             await self._ready(loop.add_reader, loop.remove_reader)
         return got
 
@@ -231,10 +239,32 @@ def received_fds(control: Sequence[tuple[int, int, bytes]]) -> tuple[int, ...]:
     return tuple(fds)
 
 
-# The codec: each annotation becomes a pair of converters, resolved once per class.
+# The codec: each annotation becomes a pair of converters, resolved once per class. Where a value stands is
+# worked out only if it is not what its annotation says.
+
+_Convert: TypeAlias = Callable[[Any], Any]
 
 
-def _fields(cls: type[Any]) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Codec:
+    dump: _Convert
+    load: _Convert
+
+
+class _Unfit(Exception):
+    """A value is not what its annotation says; `where` it stands is put together from the inside out."""
+
+    def __init__(self, before: str, after: str) -> None:
+        super().__init__()
+        self.before, self.where, self.after = before, "", after
+
+    @classmethod
+    def type(cls, expected: Any, found: Any) -> _Unfit:
+        return cls(f"expected {expected} in ", f", found {type(found).__name__}")
+
+
+@functools.cache
+def _fields(cls: type[Any]) -> Mapping[str, _Codec]:
     if not dataclasses.is_dataclass(cls):
         raise ProtocolError(f"expected a dataclass as a message, found {cls!r}")
     annotations = {field.name: field.type for field in dataclasses.fields(cls)}
@@ -243,77 +273,138 @@ def _fields(cls: type[Any]) -> dict[str, Any]:
             raise ProtocolError(
                 f"expected {cls!r}.{name} to hold a type: drop `from __future__ import annotations`"
             )
-    return annotations
+    return {name: _codec(annotation) for name, annotation in annotations.items()}
 
 
 def _dump(message: Any, cls: type[Any]) -> dict[str, Any]:
-    return {
-        name: _convert(getattr(message, name), annotation, f"{cls.__name__}.{name}", out=True)
-        for name, annotation in _fields(cls).items()
-    }
+    found: dict[str, Any] = {}
+    for name, codec in _fields(cls).items():  # type: ignore[arg-type]  # every class is hashable
+        try:
+            found[name] = codec.dump(getattr(message, name))
+        except _Unfit as unfit:
+            unfit.where = f".{name}{unfit.where}"
+            raise
+    return found
 
 
-def _load(value: dict[str, Any], where: str, cls: type[Any]) -> Any:
-    fields = _fields(cls)
+def _load(value: dict[str, Any], cls: type[Any]) -> Any:
+    fields = _fields(cls)  # type: ignore[arg-type]  # every class is hashable
     if value.keys() != fields.keys():
         odd = sorted(value.keys() ^ fields.keys())
-        raise ProtocolError(
-            f"expected in {where} exactly the fields {list(fields)}, missing or unknown: {odd!r:.200}"
-        )
-    return cls(**{name: _convert(value[name], fields[name], f"{where}.{name}", out=False) for name in fields})
+        raise _Unfit("expected in ", f" exactly the fields {list(fields)}, missing or unknown: {odd!r:.200}")
+    found: dict[str, Any] = {}
+    for name, codec in fields.items():
+        try:
+            found[name] = codec.load(value[name])
+        except _Unfit as unfit:
+            unfit.where = f".{name}{unfit.where}"
+            raise
+    return cls(**found)
 
 
-def _convert(value: Any, annotation: Any, where: str, *, out: bool) -> Any:
-    """Turn a field into JSON (`out`) or JSON into a field, if it is what the annotation says."""
+@contextlib.contextmanager
+def _told_of(cls: type[Any]) -> Iterator[None]:
+    try:
+        yield
+    except _Unfit as unfit:
+        raise ProtocolError(f"{unfit.before}{cls.__name__}{unfit.where}{unfit.after}") from unfit
+
+
+def _codec(annotation: Any) -> _Codec:
+    """Make the converters of one annotation."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
-        (inner,) = (item for item in typing.get_args(annotation) if item is not type(None))
-        return None if value is None else _convert(value, inner, where, out=out)
+        (inner,) = (_codec(item) for item in typing.get_args(annotation) if item is not type(None))
+        return _Codec(_optional(inner.dump), _optional(inner.load))
     if origin is tuple:
-        _expect(isinstance(value, tuple if out else list), where, "a list", value)
-        item_type = typing.get_args(annotation)[0]
-        items = [_convert(item, item_type, f"{where}[{n}]", out=out) for n, item in enumerate(value)]
-        return items if out else tuple(items)
+        item = _codec(typing.get_args(annotation)[0])
+        return _Codec(_items(item.dump, tuple, list), _items(item.load, list, tuple))
     if origin is Literal:
-        _expect(type(value) is str and value in typing.get_args(annotation), where, annotation, value)
-        return value
+        names = typing.get_args(annotation)
+        return _same(lambda value: type(value) is str and value in names, annotation)
     if origin is Mapping or annotation is Mapping:
-        _expect(isinstance(value, Mapping), where, "an object", value)
-        return dict(value)
-    return _convert_scalar(value, annotation, where, out=out)
-
-
-def _convert_scalar(value: Any, annotation: Any, where: str, *, out: bool) -> Any:
+        return _Codec(_mapping, _mapping)
     if annotation is bytes:
-        return _dump_bytes(value, where) if out else _load_bytes(value, where)
+        return _Codec(_dump_bytes, _load_bytes)
     if annotation is float:
-        _expect(type(value) in (float, int), where, "a number", value)
-        return float(value)
-    if annotation in (int, str, bool):
-        _expect(type(value) is annotation, where, annotation.__name__, value)  # a bool is no int here
+        return _Codec(_number, _number)
+    if annotation in (int, str, bool):  # a bool is no int here
+        return _same(lambda value: type(value) is annotation, annotation.__name__)
+    return _Codec(_nested_dump(annotation), _nested_load(annotation))
+
+
+def _same(fits: Callable[[Any], bool], expected: Any) -> _Codec:
+    def convert(value: Any) -> Any:
+        if not fits(value):
+            raise _Unfit.type(expected, value)
         return value
-    if out:
-        _expect(type(value) is annotation, where, annotation.__name__, value)
-        return _dump(value, annotation)
-    _expect(isinstance(value, dict), where, "an object", value)
-    return _load(value, where, annotation)
+
+    return _Codec(convert, convert)
 
 
-def _dump_bytes(value: Any, where: str) -> str:
-    _expect(isinstance(value, bytes | bytearray), where, "bytes", value)
+def _optional(inner: _Convert) -> _Convert:
+    return lambda value: None if value is None else inner(value)
+
+
+def _items(inner: _Convert, source: type[Any], result: type[Any]) -> _Convert:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, source):
+            raise _Unfit.type("a list", value)
+        found = []
+        for number, item in enumerate(value):
+            try:
+                found.append(inner(item))
+            except _Unfit as unfit:
+                unfit.where = f"[{number}]{unfit.where}"
+                raise
+        return result(found)
+
+    return convert
+
+
+def _nested_dump(cls: type[Any]) -> _Convert:
+    def convert(value: Any) -> Any:
+        if type(value) is not cls:
+            raise _Unfit.type(cls.__name__, value)
+        return _dump(value, cls)
+
+    return convert
+
+
+def _nested_load(cls: type[Any]) -> _Convert:
+    def convert(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise _Unfit.type("an object", value)
+        return _load(value, cls)
+
+    return convert
+
+
+def _mapping(value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise _Unfit.type("an object", value)
+    return dict(value)
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (float, int):
+        raise _Unfit.type("a number", value)
+    return float(value)
+
+
+def _dump_bytes(value: Any) -> str:
+    if not isinstance(value, bytes | bytearray):
+        raise _Unfit.type("bytes", value)
     return base64.b64encode(value).decode("ascii")
 
 
-def _load_bytes(value: Any, where: str) -> bytes:
-    _expect(isinstance(value, str), where, "base64", value)
+def _load_bytes(value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise _Unfit.type("base64", value)
     try:
         data = base64.b64decode(value, validate=True)
     except (ValueError, binascii.Error) as error:
-        raise ProtocolError(f"expected base64 in {where}, found something else") from error
-    _expect(base64.b64encode(data) == value.encode("ascii"), where, "canonical base64", data)
+        raise _Unfit.type("base64", value) from error
+    if base64.b64encode(data) != value.encode("ascii"):
+        raise _Unfit.type("canonical base64", data)
     return data
-
-
-def _expect(good: bool, where: str, expected: Any, found: Any) -> None:  # noqa: FBT001  an assertion that raises
-    if not good:
-        raise ProtocolError(f"expected {expected} in {where}, found {type(found).__name__}")

@@ -25,7 +25,7 @@ def parse_json(data: bytes, *, limit: int) -> Any:
     if len(data) > limit:
         raise ProtocolError(f"expected at most {limit} bytes of JSON, found {len(data)}: send less at once")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _DECODER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError: bad UTF-8, bad JSON, integers of 4300 digits
         raise ProtocolError(f"expected one strict JSON value, found none: {error}") from error
     check_json(value)
@@ -35,7 +35,7 @@ def parse_json(data: bytes, *, limit: int) -> Any:
 def encode_json(value: Any) -> bytes:
     """Write a value that `parse_json` will accept, compact and ASCII. Raises ProtocolError."""
     check_json(value)
-    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def check_json(value: Any, depth: int = MAX_DEPTH) -> None:
@@ -87,3 +87,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Never:
     raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
+_ENCODER = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":"))

@@ -44,7 +44,7 @@ class Commit:
     def run(self, disk: Disk) -> list[Committed]:
         """Commit and make the receipts; raises OSError, LogUnavailable, Invalid."""
         try:
-            note, proofs = disk.run(self._write, self._grow)
+            note, proofs = disk.run(lambda: self._write(disk.waits), self._grow)
         finally:
             self._growths.put(None)  # where nothing was worked out, the disk's thread does not wait for it
         return [
@@ -64,10 +64,10 @@ class Commit:
             )
         self._growths.put(_Growth(store, root, proofs))
 
-    def _write(self) -> tuple[bytes, list[list[bytes]]]:
+    def _write(self, waits: Callable[[], object]) -> tuple[bytes, list[list[bytes]]]:
         """Write and sign, in the disk's thread; the module `audit.log` says what a crash leaves."""
         self._wal.check()
-        self._wal.append_group(self._first, self._entries)
+        self._wal.append_group(self._first, self._entries, waits)
         growth = self._growths.get()
         if growth is None:
             raise _Abandoned

@@ -22,6 +22,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+_Outcome = tuple[object, BaseException | None]
+
 # Tuning: whoever waits hears of it within a second. A sound disk takes some 10 ms, one under load 200.
 LIMIT_S = 0.8
 
@@ -36,9 +38,7 @@ class Disk:
     def __init__(self, limit_s: float = LIMIT_S) -> None:
         self._limit_s = limit_s
         self._jobs: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._outcomes: SimpleQueue[tuple[object, BaseException | None]] = SimpleQueue()
-        self._taken = threading.Lock()
-        self._taken.acquire()
+        self._told: SimpleQueue[_Outcome | None] = SimpleQueue()  # None: the job waits for the disk now
         self._lock = threading.Lock()  # makes "abandon" and "begin the next operation" exclude each other
         self._began = 0.0
         self._abandoned = self._ended = False
@@ -48,18 +48,18 @@ class Disk:
     def run(self, job: Callable[[], T], meanwhile: Callable[[], object] | None = None) -> T:
         """Run a job in the thread; returns or raises what it does, or TimeoutError if it was abandoned.
 
-        `meanwhile` is called here while the job waits for the disk.
+        `meanwhile` is called here each time the job says that it `waits` for the disk.
         """
         self._began = time.monotonic()
         self._jobs.put(job)
         try:
-            # Not before the job has begun: working here would keep the interpreter from beginning it.
-            if self._taken.acquire(timeout=self._limit_s) and meanwhile is not None:
-                meanwhile()
-            result, failure = self._outcome()
+            while (outcome := self._next_word()) is None:
+                if meanwhile is not None:
+                    meanwhile()
         except BaseException:  # an interrupt, too, leaves the job behind
             self._abandoned = True
             raise
+        result, failure = outcome
         if failure is not None:
             raise failure
         return result  # type: ignore[return-value]  # what `job` returned
@@ -71,6 +71,14 @@ class Disk:
                 raise _Abandoned
             self._began = time.monotonic()
 
+    def waits(self) -> None:
+        """Say, in place of `step`, that an operation begins which only the disk takes long for.
+
+        Only then the caller does work of its own: any earlier, it would keep the interpreter from the job.
+        """
+        self.step()
+        self._told.put(None)
+
     def close(self, release: Callable[[], object]) -> None:
         """End the thread; `release` closes what jobs use: now, or once an abandoned job has come back."""
         with self._lock:
@@ -80,11 +88,11 @@ class Disk:
         self._jobs.put(None)
         release()
 
-    def _outcome(self) -> tuple[object, BaseException | None]:
+    def _next_word(self) -> _Outcome | None:
         while True:
             left_s = self._began + self._limit_s - time.monotonic()
             with suppress(Empty):
-                return self._outcomes.get(timeout=max(left_s, 0))
+                return self._told.get(timeout=max(left_s, 0))
             with self._lock:
                 if time.monotonic() - self._began >= self._limit_s:
                     self._abandoned = True
@@ -94,12 +102,11 @@ class Disk:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            self._taken.release()
             outcome = _run(job)
             with self._lock:
                 if self._abandoned:
                     break
-                self._outcomes.put(outcome)
+                self._told.put(outcome)
             del job, outcome  # nothing of a log is kept alive by a thread that waits
         with self._lock:
             self._ended = True
@@ -108,7 +115,7 @@ class Disk:
             release()
 
 
-def _run(job: Callable[[], object]) -> tuple[object, BaseException | None]:
+def _run(job: Callable[[], object]) -> _Outcome:
     try:
         return job(), None
     except BaseException as failure:  # noqa: BLE001  raised again in the thread that waits for it

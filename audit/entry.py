@@ -72,7 +72,7 @@ class Entry:
 
 def format_time(unix_seconds: float) -> str:
     """Write a moment as `2026-01-02T03:04:05.000000Z`."""
-    return datetime.fromtimestamp(unix_seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def commitment(secret: bytes | bytearray, seq: int, name: str, value: JSON) -> str:

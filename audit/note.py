@@ -110,11 +110,16 @@ class VerifierKey:
 
 @dataclass(frozen=True, slots=True)
 class NoteSigner:
-    """A log's signing key and name; `seed` is the 32-byte Ed25519 seed, copied, never shown."""
+    """A log's signing key and name; `seed` is the 32-byte Ed25519 seed, copied, never shown.
+
+    `vkey` is the public half.
+    """
 
     name: str
     seed: bytes | bytearray = field(repr=False, compare=False)
+    vkey: VerifierKey = field(init=False)
     _key: SigningKey = field(init=False, repr=False, compare=False)
+    _key_id: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -122,12 +127,14 @@ class NoteSigner:
             raise Malformed(
                 f"signing key {self.name}: expected a seed of {_KEY_BYTES} bytes, found {len(self.seed)}"
             )
-        object.__setattr__(self, "_key", SigningKey(bytes(self.seed)))
+        key = SigningKey(bytes(self.seed))
+        vkey = VerifierKey(self.name, ED25519, bytes(key.verify_key))
+        for name, value in {"_key": key, "vkey": vkey, "_key_id": vkey.key_id}.items():
+            object.__setattr__(self, name, value)
 
-    @property
-    def vkey(self) -> VerifierKey:
-        """The public half."""
-        return VerifierKey(self.name, ED25519, bytes(self._key.verify_key))
+    def sign_line(self, text: bytes) -> SignatureLine:
+        """Sign a note's text: the line that goes below it."""
+        return SignatureLine(self.name, self._key_id, self.sign(text))
 
     def sign(self, message: bytes) -> bytes:
         """Sign bytes with Ed25519; 64 bytes, the same each time."""
@@ -166,7 +173,7 @@ def sign_note(text: str, signers: Sequence[NoteSigner]) -> bytes:
     if not text.endswith("\n") or not signers:
         raise Malformed("a note needs a text that ends in a newline, and at least one signer")
     _check_characters(text)
-    lines = [SignatureLine(each.name, each.vkey.key_id, each.sign(text.encode())) for each in signers]
+    lines = [each.sign_line(text.encode()) for each in signers]
     return (text + "\n" + "".join(line.text for line in lines)).encode()
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -147,13 +147,18 @@ class WriteAhead:
                 f"{path}: expected {self.size} bytes, found {held.st_size}: somebody else wrote to it"
             )
 
-    def append_group(self, first: int, entries: Sequence[bytes]) -> None:
-        """Write a group and wait until it is on the disk: from here it is committed; raises OSError."""
+    def append_group(
+        self, first: int, entries: Sequence[bytes], waits: Callable[[], object] | None = None
+    ) -> None:
+        """Write a group and wait until it is on the disk: from here it is committed; raises OSError.
+
+        `waits` is called before the sync, in place of the folder's `step`.
+        """
         with self._undone_by_failure():
             frame = encode_group(first, entries)
             self._folder.step()
             write_at(self._fd, frame, self.size)
-            self._folder.step()
+            (waits or self._folder.step)()
             os.fdatasync(self._fd)
             self._folder.step()  # who gave up meanwhile must find the group unanswered, and no head behind it
         self.size += len(frame)

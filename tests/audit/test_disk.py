@@ -38,10 +38,17 @@ def test_what_a_job_raises_is_raised_where_it_is_waited_for_and_the_next_job_run
 
 def test_other_work_is_done_while_the_job_waits(disk, hangs):
     def job():
+        disk.waits()
         assert hangs.wait(5)
         return threading.get_ident()
 
     assert disk.run(job, hangs.set) != threading.get_ident()
+
+
+def test_other_work_is_not_begun_before_the_job_says_that_it_waits(disk):
+    done = []
+    assert disk.run(lambda: list(done), lambda: done.append(True)) == []
+    assert done == []
 
 
 def test_an_operation_that_hangs_is_given_up(disk, hangs):
@@ -85,6 +92,7 @@ def test_work_that_fails_meanwhile_leaves_the_job_behind(disk, hangs):
     ended = threading.Event()
 
     def job():
+        disk.waits()
         hangs.wait()
         with pytest.raises(_Abandoned):
             disk.step()
