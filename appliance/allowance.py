@@ -7,6 +7,8 @@ it along.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 STARTS = frozenset({"train", "sample", "evaluate", "export"})
 
 
@@ -17,10 +19,16 @@ class Allowance:
         self.is_open = False
         """Whether the next job may take it."""
         self._job = ""
+        self._people: frozenset[str] = frozenset()
 
-    def give(self) -> None:
-        """Give the leave; two of them are one."""
+    def give(self, people: Iterable[str] = ()) -> None:
+        """Give the leave, which rests on these people's approval; two of them are one."""
         self.is_open = True
+        self._people = frozenset(people)
+
+    def take_back(self, person: str) -> None:
+        """Take an open leave back that rests on one person's approval."""
+        self.is_open = self.is_open and person not in self._people
 
     def lifts(self, action: str, job: str) -> bool:
         """Say whether the limits on an unwitnessed log are lifted for this request."""
@@ -28,8 +36,11 @@ class Allowance:
             return self.is_open
         return bool(job) and job == self._job
 
-    def spend(self, action: str, job: str) -> None:
-        """Take note of a decision that was allowed and logged."""
-        if action in STARTS and (self.is_open or job == self._job):
-            self._job = job if self.is_open else ""
-            self.is_open = False
+    def spend(self, action: str, job: str) -> frozenset[str]:
+        """Take note of a decision that was allowed and logged; return whose approval it rests on by this."""
+        if action not in STARTS or not (self.is_open or job == self._job):
+            return frozenset()
+        taken = self.is_open
+        self._job = job if taken else ""
+        self.is_open = False
+        return self._people if taken else frozenset()

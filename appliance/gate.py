@@ -184,7 +184,8 @@ class Gate:
         committed = self._record(Request(principal, action, entity, facts), facts, decision, named)
         if not decision.allow:
             raise _refusal(principal, action, entity, decision, committed.index, lacks)
-        self._allowance.spend(action, job)
+        if people := self._allowance.spend(action, job):
+            self._live.rest(job, people)
         grant = Grant(
             index=committed.index,
             receipt=committed.receipt,
@@ -342,4 +343,4 @@ def _refusal(
     for reason, (error, next_step) in _STATES.items():
         if reason in decision.reasons:
             return error(f"{told}; {next_step}")
-    return PolicyRefused("; ".join((told, *(lack.next_step for lack in lacks))))
+    return PolicyRefused("; ".join((told, *dict.fromkeys(lack.next_step for lack in lacks))))

@@ -7,7 +7,7 @@ opens nothing. Pure: the clock is passed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from appliance.errors import PolicyRefused
@@ -41,9 +41,30 @@ class LiveGrants:
         self._clock = clock
         self._unused: dict[int, Grant] = {}
         self._leases: dict[int, Grant] = {}
+        self._rests_on: dict[str, frozenset[str]] = {}
+        self._ended: set[str] = set()
+
+    def rest(self, job: str, people: Iterable[str]) -> None:
+        """Note that all that a job is granted rests on these people's approval, beside those noted before."""
+        self._rests_on[job] = self._rests_on.get(job, frozenset()) | frozenset(people)
+
+    def end_of(self, person: str) -> tuple[str, ...]:
+        """End every job that rests on one person's approval: nothing more for it, and its leases are over.
+
+        Returns the jobs; their workers are to be killed, as `overdue_jobs` says from here on.
+        """
+        jobs = tuple(sorted(job for job, people in self._rests_on.items() if person in people))
+        self._ended.update(jobs)
+        for index in [index for index, grant in self._unused.items() if grant.job in jobs]:
+            del self._unused[index]
+        return jobs
 
     def issue(self, grant: Grant) -> None:
-        """Enter a grant that the gate just logged; raises PolicyRefused when its index was used before."""
+        """Enter a grant that the gate just logged.
+
+        Raises PolicyRefused when its index was used before, or its job rests on approval that was taken back.
+        """
+        self.check(grant.job)
         if grant.index in self._unused or grant.index in self._leases:
             raise PolicyRefused(f"grant {grant.index} refused: expected a new log index, found one in use")
         self._unused[grant.index] = grant
@@ -63,8 +84,17 @@ class LiveGrants:
             )
         self._leases[grant.index] = grant
 
+    def check(self, job: str) -> None:
+        """Raise PolicyRefused where a job rested on approval that was taken back meanwhile."""
+        if job in self._ended:
+            raise PolicyRefused(
+                f"job {job} rested on the approval of an officer who was revoked; ask officers anew"
+            )
+
     def revoke_job(self, job: str) -> int:
-        """Drop every grant and lease of a job; returns how many there were."""
+        """Drop every grant and lease of a job, which is over; returns how many there were."""
+        self._rests_on.pop(job, None)
+        self._ended.discard(job)
         return self._drop(lambda grant: grant.job == job)
 
     def revoke_all(self) -> int:
@@ -72,9 +102,10 @@ class LiveGrants:
         return self._drop(lambda _: True)
 
     def overdue_jobs(self) -> frozenset[str]:
-        """Return the jobs that hold a key past its deadline: their workers are to be killed."""
+        """Return the jobs whose workers are to be killed: past a deadline, or bereft of their approval."""
         now = self._clock()
-        return frozenset(grant.job for grant in self._leases.values() if grant.deadline <= now)
+        late = (grant.job for grant in self._leases.values() if grant.deadline <= now)
+        return frozenset((*late, *self._ended))
 
     def _drop(self, chosen: Callable[[Grant], bool]) -> int:
         dropped = 0

@@ -15,7 +15,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from appliance.errors import Busy, IntegrityError, UnknownObject
+from appliance.egress import check_budgets
+from appliance.errors import Busy, IntegrityError, UnknownObject, UsageError
+from policy.errors import PolicyError
+from policy.quorum import check_quorums
 
 FORMAT = 1
 PROFILES = ("isolated", "development")
@@ -109,6 +112,8 @@ class Facts:
     roles: Mapping[str, tuple[str, ...]]
     compartments: Mapping[str, tuple[str, ...]]
     recovery: str
+    quorums: Mapping[str, Mapping[str, int]]
+    budgets: Mapping[str, Mapping[str, int]]
 
     def canonical(self) -> bytes:
         """Return sorted ASCII JSON: what `digest` hashes and `home.json` holds."""
@@ -167,13 +172,13 @@ def read_facts(home: Home) -> Facts:
     return parse_facts(raw, str(home.facts))
 
 
-def read_officers(home: Home, facts: Facts) -> str:
-    """Read the allowed-signers file; raises IntegrityError unless it is the one that the facts name.
+def read_officers(home: Home, sha256: str) -> str:
+    """Read the allowed-signers file; raises IntegrityError unless its digest is the one that the log names.
 
     Asked at every use, not at the start alone: who may approve must not be exchanged under a running daemon.
     """
     data = home.officers.read_bytes() if home.officers.exists() else b""
-    if hashlib.sha256(data).hexdigest() != facts.officers_sha256:
+    if hashlib.sha256(data).hexdigest() != sha256:
         raise IntegrityError(f"{home.officers} {CHANGED}: restore it, or it is not known who may approve")
     return data.decode("utf-8")
 
@@ -190,6 +195,9 @@ def parse_facts(raw: bytes, where: str) -> Facts:
         value["witnesses"] = tuple(value["witnesses"])
         for field in ("roles", "compartments"):
             value[field] = {name: tuple(given) for name, given in value[field].items()}
+        check_quorums(value["quorums"])
+        if check_budgets(value["budgets"]) != value["budgets"]:
+            raise ValueError("budgets that are not whole")
         facts = Facts(**value)
         if type(facts.format) is not int or facts.format != FORMAT or facts.profile not in PROFILES:
             raise ValueError("another format or profile")
@@ -198,7 +206,7 @@ def parse_facts(raw: bytes, where: str) -> Facts:
             raise ValueError("a quorum that its witnesses cannot reach")
         if facts.canonical() != raw.removesuffix(b"\n"):
             raise ValueError("not canonical")
-    except (ValueError, TypeError, AttributeError, RecursionError) as broken:
+    except (ValueError, TypeError, AttributeError, RecursionError, PolicyError, UsageError) as broken:
         message = f"{where} is damaged ({broken}): restore it from the log's genesis entry or a backup"
         raise IntegrityError(message) from broken
     return facts

@@ -25,6 +25,7 @@ from appliance.custody.keyring import Keyring
 from appliance.custody.logkeys import create_log_key
 from appliance.custody.slot import VAULT_SLOT, Created, create_slot
 from appliance.custody.uri import FILE, canonical, what_is_asked
+from appliance.egress import DEFAULTS, Budgets
 from appliance.errors import AlreadyExists, UsageError
 from appliance.home import FORMAT, PROFILES, Facts, Home, write_facts
 from appliance.vault import Vault
@@ -33,9 +34,11 @@ from audit.log import Log
 from audit.note import COSIGNATURE_V1, VerifierKey
 from policy.allowed_signers import parse_allowed_signers
 from policy.engine import Engine, shipped
+from policy.quorum import ROLE, Quorums, demand_reachable
 
 GENESIS = "genesis"
 OPERATOR = "operator"
+OFFICER = "officer"
 HandOut = Callable[[Created], None]
 """Gives a new slot's shares to people; what it raises ends the making, and nothing is left."""
 
@@ -64,6 +67,9 @@ def initialise(
     officers: str | None,
     people: Mapping[int, str],
     compartments: Mapping[str, Sequence[str]] | None = None,
+    officer_roles: Mapping[str, Sequence[str]] | None = None,
+    quorums: Quorums | None = None,
+    budgets: Budgets = DEFAULTS,
     hybrid: bool = False,
     post_quantum_log: bool = False,
     witnesses: Sequence[str] = (),
@@ -78,7 +84,9 @@ def initialise(
     the shares of `shamir:` custody; `recovery` is the recipient of an identity kept offline; `trust` are the
     vkeys of bundle signers, `officers` an OpenSSH allowed-signers text, `people` maps uids to names (this uid
     is `operator` where nobody is named), `witnesses` are vkeys of whom `witness_quorum` (all) must cosign a
-    tree head. Raises AlreadyExists, UsageError, or what the parsers of its inputs raise.
+    tree head. `officer_roles` names roles that officers hold beside that of officer, `quorums` how many of
+    them must approve what, which they must be able to, `budgets` what may leave in a period.
+    Raises AlreadyExists, UsageError, or what the parsers of its inputs raise.
     """
     if profile not in PROFILES:
         raise UsageError(f"expected a profile of {' or '.join(PROFILES)}, found {profile!r}")
@@ -95,6 +103,9 @@ def initialise(
     log_name = origin or f"appliance.invalid/{secrets.token_hex(4)}"
     quorum = len(witnesses) if witness_quorum is None else witness_quorum
     _check_witnesses(witnesses, quorum, log_name)
+    roles = _roles(enrolled.values(), [signer.person for signer in signers], officer_roles or {})
+    if quorums is not None:
+        demand_reachable(quorums, {name: held for name, held in roles.items() if OFFICER in held})
     root.parent.mkdir(parents=True, exist_ok=True)
     scratch = Home(root.with_name(f".{root.name}.{secrets.token_hex(4)}"))
     scratch.root.mkdir(mode=0o750)
@@ -108,7 +119,9 @@ def initialise(
             trust=trust,
             officers=officers or "",
             enrolled=enrolled,
-            roles=_roles(enrolled.values(), [signer.person for signer in signers]),
+            roles=roles,
+            quorums=quorums or {},
+            budgets=budgets,
             compartments=compartments or {},
             hybrid=hybrid,
             post_quantum_log=post_quantum_log,
@@ -155,10 +168,18 @@ def _check_witnesses(texts: Sequence[str], quorum: int, origin: str) -> None:
         raise UsageError(f"witnesses: expected a quorum of 1 to {len(keys)}, found {quorum}")
 
 
-def _roles(people: Iterable[str], officers: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _roles(
+    people: Iterable[str], officers: Sequence[str], more: Mapping[str, Sequence[str]]
+) -> dict[str, tuple[str, ...]]:
     roles: dict[str, tuple[str, ...]] = dict.fromkeys(people, (OPERATOR,))
+    if strangers := sorted(more.keys() - set(officers)):
+        raise UsageError(f"expected a role of an officer, found {strangers[0]}, whom no officers file lists")
     for name in officers:
-        roles[name] = tuple(sorted({*roles.get(name, ()), "officer"}))
+        held = more.get(name, ())
+        for role in held:
+            if not ROLE.fullmatch(role) or role == OPERATOR:
+                raise UsageError(f"expected a role such as data-owner for {name}, found {role[:40]!r}")
+        roles[name] = tuple(sorted({*roles.get(name, ()), OFFICER, *held}))
     return roles
 
 
@@ -174,6 +195,8 @@ def _build(
     enrolled: Mapping[int, str],
     roles: Mapping[str, tuple[str, ...]],
     compartments: Mapping[str, Sequence[str]],
+    quorums: Quorums,
+    budgets: Budgets,
     hybrid: bool,
     post_quantum_log: bool,
     witnesses: Sequence[str],
@@ -209,6 +232,8 @@ def _build(
         roles=roles,
         compartments={name: tuple(sorted(set(labels))) for name, labels in compartments.items()},
         recovery=recovery,
+        quorums={action: dict(quorum) for action, quorum in quorums.items()},
+        budgets={content: dict(limits) for content, limits in budgets.items()},
     )
     plain = keyring.encode()
     try:
@@ -282,5 +307,7 @@ def genesis_record(facts: Facts, officers: str, custody_record: str) -> Record:
         "witnesses": list(facts.witnesses),
         "witness_quorum": facts.witness_quorum,
         "people": dict(facts.people),
+        "quorums": dict(facts.quorums),
+        "budgets": dict(facts.budgets),
     }
     return Record(GENESIS, "Custodian:custodian", "init", f"Appliance:{facts.origin}", context)

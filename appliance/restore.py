@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.catalog import Catalog
-from appliance.catalog.entries import IMPORTED, OUTGOING, RETIRED, UNFILLED
+from appliance.catalog.entries import CHARGED, IMPORTED, OUTGOING, RETIRED, UNFILLED
 from appliance.custody.generations import CUSTODY_ENTRIES, Standing, check_record, standing_of
 from appliance.custody.logkeys import create_log_key
 from appliance.custody.slot import VAULT_SLOT
@@ -30,6 +30,7 @@ from appliance.errors import AlreadyExists, IntegrityError
 from appliance.home import CHANGED, Facts, Home, read_facts, read_officers, undisturbed, write_facts
 from appliance.initialise import GENESIS, genesis_record, tighten
 from appliance.inventory import EVENTS
+from appliance.ledger import CLOCK_SET, OFFICERS_CHANGED
 from appliance.vault import Vault
 from audit.entry import Entry, Record
 from audit.keys import LogKeys
@@ -38,7 +39,8 @@ from audit.note import VerifierKey
 from audit.restore import CONTINUES, Continued, last_head
 from audit.verify import verify_log
 
-CARRIED = (*EVENTS, RETIRED, IMPORTED)  # what the catalog is built from, and replays are refused by
+# What the catalog is built from, what replays are refused by, what left, and what time it is.
+CARRIED = (*EVENTS, RETIRED, IMPORTED, CHARGED, CLOCK_SET)
 EARLIER = "earlier"  # the old log and catalog, as the backup has them
 
 
@@ -68,15 +70,18 @@ def restore(
     new = Home(root.with_name(f".{root.name}.{secrets.token_hex(4)}"))
     told: list[Entry] = []
     custody: list[Entry] = []
+    officers: list[Entry] = []
 
     def observe(entry: Entry) -> None:
         if entry.kind in CARRIED:
             told.append(entry)
         if entry.seq == 0 or entry.kind in CUSTODY_ENTRIES:
             custody[:] = [entry]
+        if entry.kind == OFFICERS_CHANGED:
+            officers[:] = [entry]
 
     with undisturbed(old):
-        facts = read_home(old, observe)
+        facts = _with_officers(read_home(old, observe), officers)
         standing = standing_of(custody[0])
         new.root.mkdir(mode=0o750)
         try:
@@ -92,6 +97,15 @@ def restore(
             shutil.rmtree(new.root, ignore_errors=True)
             raise
     return made
+
+
+def _with_officers(facts: Facts, changed: list[Entry]) -> Facts:
+    """Return the facts that a new log begins with: those who may approve now are in its first entry."""
+    for entry in changed:
+        said: Mapping[str, Any] = entry.context  # written by the appliance, and verified with its log
+        roles = {name: tuple(held) for name, held in said["roles"].items()}
+        facts = replace(facts, officers_sha256=said["officers_sha256"], roles=roles)
+    return facts
 
 
 def read_home(home: Home, observe: Callable[[Entry], None]) -> Facts:
@@ -144,7 +158,7 @@ def _begin_log(
     signer = create_log_key(new.keys, 0, origin, facts.log_custody, post_quantum=bool(facts.log_pq_vkey))
     vkeys = [key.text for key in signer.keys]
     facts = replace(facts, origin=origin, log_vkey=vkeys[0], log_pq_vkey="".join(vkeys[1:]))
-    genesis = genesis_record(facts, read_officers(old, facts), standing.record)
+    genesis = genesis_record(facts, read_officers(old, facts.officers_sha256), standing.record)
     records = [replace(genesis, context={**genesis.context, CONTINUES: earlier.context})]
     records += [_retold(entry) for entry in told]
     log = Log.create(new.log, signer, clock)

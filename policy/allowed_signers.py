@@ -59,6 +59,27 @@ def parse_allowed_signers(text: str) -> tuple[Signer, ...]:
     return tuple(by_key.values())
 
 
+def with_officer(text: str, person: str, key: str, namespace: str) -> str:
+    """Return the file with one more line, a key such as `ssh-ed25519 AAAA…`; raises Malformed."""
+    if not PERSON.fullmatch(person):
+        raise Malformed(f"allowed signers: expected one person's name, found {person[:64]!r}")
+    before = text if not text or text.endswith("\n") else f"{text}\n"
+    after = f'{before}{person} namespaces="{namespace}" {" ".join(key.split()[:2])}\n'
+    parse_allowed_signers(after)
+    return after
+
+
+def without_officer(text: str, person: str) -> str:
+    """Return the file without any line of one person, comments left; raises Malformed where there is none."""
+    lines = text.split("\n")
+    kept = [line for line in lines if line.split()[:1] != [person]]
+    if len(kept) == len(lines):
+        raise Malformed(f"allowed signers: expected lines of {person[:64]!r} to take away, found none")
+    after = "\n".join(kept)
+    parse_allowed_signers(after)
+    return after
+
+
 def _parse_line(line: str, where: str) -> Signer:
     if line.count('"') % 2:
         raise Malformed(f"{where}: expected quotes in pairs, found {line[:64]!r}")

@@ -22,7 +22,7 @@ from hashlib import sha256
 from typing import Final
 
 from policy.allowed_signers import PERSON, Signer
-from policy.errors import ApprovalExpired, ApprovalRefused, Malformed, SignatureInvalid
+from policy.errors import ApprovalExpired, ApprovalRefused, Malformed, NotEnrolled
 from policy.sshsig import verify_signature
 
 NAMESPACE: Final = "approval@appliance"
@@ -166,7 +166,7 @@ def verify_approval(sig_text: str, request_bytes: bytes, signers: Sequence[Signe
     """Check one officer's signature over one request, in this order; each step raises.
 
     1. the request is canonical (Malformed); 2. the signature is over these bytes and made for approvals
-    (SignatureInvalid); 3. the key belongs to an enrolled person (SignatureInvalid); 4. it may sign approvals
+    (SignatureInvalid); 3. the key belongs to an enrolled person (NotEnrolled); 4. it may sign approvals
     (ApprovalRefused); 5. that person is not the requester (ApprovalRefused). Owed by the caller:
     `check_current`, the person's role, and that the request is used once.
     """
@@ -174,7 +174,7 @@ def verify_approval(sig_text: str, request_bytes: bytes, signers: Sequence[Signe
     key = verify_signature(sig_text, NAMESPACE, request_bytes)
     signer = next((signer for signer in signers if signer.key.blob == key.blob), None)
     if signer is None:
-        raise SignatureInvalid(f"{key.fingerprint} belongs to no enrolled officer; see the officers file")
+        raise NotEnrolled(f"{key.fingerprint} belongs to no enrolled officer; see the officers file")
     if signer.namespaces and NAMESPACE not in signer.namespaces:
         allowed = ", ".join(signer.namespaces)
         raise ApprovalRefused(f"the key of {signer.person} may sign for {allowed} only, not for {NAMESPACE}")

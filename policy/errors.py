@@ -4,6 +4,7 @@
     ├── PolicyInvalid             12   rules or schema that cannot be judged by: nothing is loaded
     ├── Malformed                 12   a signature, request or signers file outside its format
     ├── SignatureInvalid           7   a signature that is wrong, or from nobody trusted
+    │   └── NotEnrolled            7   a good one, by a key that belongs to no officer (any more)
     ├── ApprovalRefused            8   a good signature that may not count
     └── ApprovalExpired           10   the request was signed for a time that has passed
 
@@ -35,6 +36,12 @@ class Malformed(PolicyError):
 
 class SignatureInvalid(PolicyError):
     """A signature that is wrong, or from nobody trusted."""
+
+    exit_code = 7
+
+
+class NotEnrolled(SignatureInvalid):
+    """A signature that holds, by a key that belongs to no enrolled officer, or to none any more."""
 
     exit_code = 7
 

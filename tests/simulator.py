@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     Errors = type[Exception] | tuple[type[Exception], ...]
 
 OPERATOR = "operator"
+DAY_S = 24 * 3600
 CUSTODIAN = Entity("Custodian", "custodian", {})
 NONCE_BYTES = 16
 SOUND_HOST = {
@@ -104,6 +105,8 @@ class Simulator(Tampering):
         hybrid: bool = False,
         witnesses: Sequence[str] = (),
         quorum: int | None = None,
+        people: dict[int, str] | None = None,
+        **more: Any,
     ) -> None:
         self.folder = folder
         self.home = Home(folder / "home")
@@ -120,10 +123,11 @@ class Simulator(Tampering):
             secret=None,
             trust=[],
             officers=self.signers_file(self.officers),
-            people={os.getuid(): OPERATOR},
+            people=people or {os.getuid(): OPERATOR},
             hybrid=hybrid,
             witnesses=witnesses,
             witness_quorum=quorum,
+            **more,
         )
         self.keys: list[bytearray] = []
         """Every payload key that custody made since the start."""

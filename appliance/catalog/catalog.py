@@ -336,6 +336,21 @@ class Catalog:
                     lost += 1
         return carried, lost
 
+    def charge(self, log_index: int, content: str, recipient: str, size_bytes: int) -> bool:
+        """Record that something left; False where that entry is known."""
+        changed = self._database.write(
+            "INSERT INTO egress VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            *(log_index, content, recipient, size_bytes),
+        )
+        return bool(changed)
+
+    def charges(self) -> tuple[tuple[int, str, str, int], ...]:
+        """Return what left: log index, content, recipient and bytes, oldest first."""
+        found = self._database.rows(
+            "SELECT log_index, content, recipient, bytes FROM egress ORDER BY log_index"
+        )
+        return tuple((int(row[0]), str(row[1]), str(row[2]), int(row[3])) for row in found)
+
     def meta(self, key: str) -> str | None:
         """Return a stored fact, None when it was never set."""
         for (value,) in self._database.rows("SELECT value FROM meta WHERE key = ?", key):

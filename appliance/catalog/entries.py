@@ -1,7 +1,8 @@
 """From log entries to rows: what a start, or a rebuilding, does again where the catalog lacks it.
 
 Each function says whether it changed something, so doing it twice does nothing. What the entries look like is
-fixed by those who write them: `custodian.outputs`, `imports`, `exports`, `approvals`, `rotation`.
+fixed by those who write them: `custodian.outputs`, `imports`, `exports`, `approvals`, `rotation`,
+`leaving`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ IMPORTED = "bundle-imported"
 EXPORTED = "bundle-exported"
 USED = "request-used"
 RETIRED = "object-retired"
+CHARGED = "egress"
 ROLE = "researcher"
 """Whose bundles come in."""
 OUTGOING = ("export", "self")
@@ -100,6 +102,10 @@ def _forward(catalog: Catalog, channel: str, role: str, said: Mapping[str, Any])
     return True
 
 
+def _charged(catalog: Catalog, entry: Entry, said: Mapping[str, Any]) -> bool:
+    return catalog.charge(entry.seq, said["content"], said["recipient"], said["bytes"])
+
+
 def _used(catalog: Catalog, entry: Entry, said: Mapping[str, Any]) -> bool:
     del entry
     try:
@@ -119,6 +125,7 @@ REPEATED: Mapping[str, Callable[[Catalog, Entry, Mapping[str, Any]], bool]] = {
     IMPORTED: _imported,
     EXPORTED: _exported,
     USED: _used,
+    CHARGED: _charged,
     RETIRED: _retired,
 }
 _MARKS = tuple(f'"kind":"{kind}"'.encode("ascii") for kind in REPEATED)

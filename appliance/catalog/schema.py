@@ -13,7 +13,7 @@ from appliance.catalog.rows import (
     VAULT_KEY_KINDS,
 )
 
-VERSION = 2
+VERSION = 3
 APPLICATION_ID = 0x61707631  # "apv1": another program's database is not mistaken for ours
 
 
@@ -101,6 +101,12 @@ TABLES = (
         log_index INTEGER NOT NULL CHECK (log_index >= 0),
         PRIMARY KEY (request, person)
     ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE egress (
+        log_index INTEGER PRIMARY KEY CHECK (log_index >= 0),
+        content TEXT NOT NULL,
+        recipient TEXT NOT NULL,
+        bytes INTEGER NOT NULL CHECK (bytes >= 0)
+    ) STRICT""",
     """CREATE TABLE replay (
         channel TEXT NOT NULL,
         role TEXT NOT NULL,

@@ -121,6 +121,47 @@ def configure_request(session: Session, /, *, setting: str, options: tuple[str, 
     write_request(session, "configure", options={"setting": setting, **given}, **told)
 
 
+@request_command.command(
+    "officer", epilog=example("appliance request officer dora dora.pub --reason 'joins' --out dora.request")
+)
+@click.argument("person")
+@click.argument("key", type=click.Path(path_type=Path), metavar="KEY.pub")
+@click.option("--role", "roles", multiple=True, help="A role beside that of officer; may be repeated.")
+@request_options
+@pass_session
+def officer_request(
+    session: Session, /, *, person: str, key: Path, roles: tuple[str, ...], **told: Any
+) -> None:
+    """Ask that PERSON may approve with KEY.pub; carried out by `appliance officers add`."""
+    words = read_text(key, "public key").split()[:2]
+    options = {"setting": "officers", "change": "add", "person": person, "key": " ".join(words)}
+    write_request(session, "configure", options={**options, "roles": ",".join(sorted(set(roles)))}, **told)
+
+
+@request_command.command(
+    "revocation", epilog=example("appliance request revocation bob --reason 'left us' --out bob.request")
+)
+@click.argument("person")
+@request_options
+@pass_session
+def revocation_request(session: Session, /, *, person: str, **told: Any) -> None:
+    """Ask that PERSON may approve nothing any more; carried out by `appliance officers revoke`."""
+    options = {"setting": "officers", "change": "revoke", "person": person}
+    write_request(session, "configure", options=options, **told)
+
+
+@request_command.command(
+    "clock",
+    epilog=example("appliance request clock 2031-05-04T09:00:00Z --reason 'battery' --out time.request"),
+)
+@click.argument("moment")
+@request_options
+@pass_session
+def clock_request(session: Session, /, *, moment: str, **told: Any) -> None:
+    """Ask that MOMENT counts as passed; carried out by `appliance clock extend`."""
+    write_request(session, "configure", options={"setting": "clock", "floor": moment}, **told)
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
@@ -147,4 +188,7 @@ def approve_command(
     if as_json:
         emit_json(reply)
     else:
-        click.echo(printable(f"approved by {reply['person']}: {reply['approvals']} of {reply['needed']}"))
+        roles = [what for what in reply["missing"] if "-of-" not in what]
+        lacks = f", still without {', '.join(roles)}" if roles else ""
+        counted = f"{reply['approvals']} of {reply['needed']}"
+        click.echo(printable(f"approved by {reply['person']}: {counted}{lacks}"))

@@ -15,7 +15,9 @@ from appliance.cli.output import emit_facts, emit_json, printable
 from appliance.cli.passphrase import passphrase_fd_option
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
 from appliance.custody.uri import canonical, shares_needed
+from appliance.egress import parse_budgets
 from appliance.errors import UsageError
+from policy.quorum import parse_quorums
 
 PROFILES = ("isolated", "development")
 PUBLIC_FILES = {
@@ -91,6 +93,25 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
 @click.option(
     "--person", "people", multiple=True, metavar="UID=NAME", help="A user of this host and the person it is."
 )
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    metavar="OFFICER=ROLE",
+    help="A role that an officer holds beside that of officer, such as data-owner; may be repeated.",
+)
+@click.option(
+    "--quorum",
+    type=click.Path(path_type=Path),
+    metavar="TOMLFILE",
+    help="How many officers must approve what, and in which roles.  [default: two]",
+)
+@click.option(
+    "--budget",
+    type=click.Path(path_type=Path),
+    metavar="TOMLFILE",
+    help="What may leave in a period, in bytes and number.  [default: docs/officers.md]",
+)
 @click.option("--origin", help="Name of the log, unique in the world; made up if left out.")
 @click.option(
     "--public",
@@ -115,6 +136,9 @@ def init_command(
     witnesses: tuple[Path, ...],
     witness_quorum: int | None,
     people: tuple[str, ...],
+    roles: tuple[str, ...],
+    quorum: Path | None,
+    budget: Path | None,
     origin: str | None,
     public: Path | None,
     yes: bool,
@@ -128,6 +152,9 @@ def init_command(
     allowed = read_text(officers, "officers") if officers is not None else None
     watching = [read_text(path, "witness").strip() for path in witnesses]
     custody = canonical(custody)
+    held = parse_roles(roles)
+    quorums = parse_quorums(read_text(quorum, "quorum")) if quorum is not None else None
+    budgets = parse_budgets(read_text(budget, "budget") if budget is not None else "")
     if custody == "file:":
         click.echo(DEMO_WARNING, err=True)
     if not yes:
@@ -152,6 +179,9 @@ def init_command(
         post_quantum_log=post_quantum_log,
         witnesses=watching,
         witness_quorum=witness_quorum,
+        officer_roles=held,
+        quorums=quorums,
+        budgets=budgets,
         origin=origin,
         recovery=recovery,
         hand_out=(lambda made: hand_out(made.shares, needed, shares_fd)) if needed else None,
@@ -173,6 +203,17 @@ def parse_people(pairs: tuple[str, ...]) -> dict[int, str]:
             raise UsageError(f"--person: expected each uid once, found {uid} twice")
         people[int(uid)] = person
     return people
+
+
+def parse_roles(pairs: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """Parse `OFFICER=ROLE` pairs into roles by name. Raises UsageError for another form."""
+    roles: dict[str, tuple[str, ...]] = {}
+    for pair in pairs:
+        person, equals, role = pair.partition("=")
+        if not equals or not person or not role:
+            raise UsageError(f"--role: expected OFFICER=ROLE such as alice=data-owner, found {pair}")
+        roles[person] = (*roles.get(person, ()), role)
+    return roles
 
 
 def made_files(result: dict[str, Any]) -> dict[str, str]:

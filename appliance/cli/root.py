@@ -69,6 +69,8 @@ SECTIONS = (
             Entry("import", "transfer", "Take a bundle into the vault."),
             Entry("request", "approval", "Write a request for officers to sign."),
             Entry("approve", "approval", "Hand in an officer's signature of a request."),
+            Entry("officers", "officers", "List those who may approve, and change them by their word."),
+            Entry("clock", "officers", "Tell what time it is, by officers' word."),
             Entry("export", "transfer", "Write a signed model for one recipient."),
         ),
     ),

@@ -13,6 +13,7 @@ rules: both must agree, and a request that lacks some is a logged denial.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from appliance.catalog import Approval as ApprovalRow
@@ -41,17 +42,17 @@ from policy.approvals import (
     request_id,
     verify_approval,
 )
+from policy.errors import NotEnrolled
 from policy.model import Entity
-
-NEEDED = 2
+from policy.quorum import Quorum, quorum_of
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """An approval that counts now: whose it is, and how many people have approved."""
+    """An approval that counts now: whose it is, and how the request stands with it."""
 
     person: str
-    approvals: int
+    approved: Approved
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,14 @@ class Approved:
 
     request: ApprovalRequest
     approvals: tuple[Approval, ...]
+    roles: Mapping[str, tuple[str, ...]]
+    """Who approved, each once with their roles, the requester left out."""
+    quorum: Quorum
 
     @property
     def people(self) -> tuple[str, ...]:
-        """Who approved, each once, the requester left out."""
-        return tuple(sorted({approval.person for approval in self.approvals} - {self.request.requester}))
+        """Who approved, sorted."""
+        return tuple(sorted(self.roles))
 
     def facts(self) -> dict[str, JSON]:
         """Return what the rules may ask about the approvals."""
@@ -78,10 +82,9 @@ class Approved:
 
     def lacks(self) -> tuple[Lack, ...]:
         """Return what is missing until this may be used; empty when nothing is."""
-        if len(self.people) >= NEEDED:
-            return ()
-        reason = f"approvals:{len(self.people)}-of-{NEEDED}"
-        return (Lack(reason, f"{NEEDED - len(self.people)} more must sign it and `appliance approve` it"),)
+        missing = self.quorum.missing(self.roles)
+        step = f"more must sign request {self.request.id[:16]} and `appliance approve` it"
+        return tuple(Lack(f"approvals:{what}", step) for what in missing)
 
 
 def take_approval(core: Core, document: str, signature: str) -> Taken:
@@ -105,7 +108,7 @@ def take_approval(core: Core, document: str, signature: str) -> Taken:
     )
     row = ApprovalRow(request.id, approval.person, "officer", signature, decided.grant.index)
     core.catalog.add_approval(row)
-    return Taken(approval.person, count_distinct(_verified(core, request, data), request.requester))
+    return Taken(approval.person, _counted(core, request, data))
 
 
 def approved_request(core: Core, given: str) -> Approved:
@@ -122,7 +125,14 @@ def approved_request(core: Core, given: str) -> Approved:
         raise ReplayRefused(f"request {name[:16]} was used already: each approval counts once; ask anew")
     _demand_unused(core, row)
     check_current(request, log_origin=core.facts.origin, policy_set=core.engine.digest, now=core.now())
-    return Approved(request, tuple(_verified(core, request, row.document)))
+    return _counted(core, request, row.document)
+
+
+def _counted(core: Core, request: ApprovalRequest, document: bytes) -> Approved:
+    found = _verified(core, request, document)
+    count_distinct(found, request.requester)
+    roles = {each.person: held for each, held in found.items() if each.person != request.requester}
+    return Approved(request, tuple(found), roles, quorum_of(core.facts.quorums, request.action))
 
 
 def demand_approved(core: Core, given: str, subject: Subject) -> Approved:
@@ -148,11 +158,19 @@ def decide(
     lacks: Sequence[Lack] = (),
 ) -> Allowed:
     """Have the gate decide on what was approved, with every approval as a fact; raises what it raises."""
-    facts: dict[str, JSON] = {**(context or {}), **approved.facts()}
+    setting = subject.options.get("setting")
+    facts: dict[str, JSON] = {
+        **(context or {}),
+        **approved.facts(),
+        **({"setting": setting} if setting is not None else {}),
+    }
     every = (*approved.lacks(), *lacks)
-    return core.gate.request(
+    allowed = core.gate.request(
         person, subject.action, subject.resource, facts, job=job, named=named, lacks=every
     )
+    if job:
+        core.live.rest(job, approved.people)
+    return allowed
 
 
 def use(core: Core, person: str, approved: Approved, decided: Allowed, job: str = "") -> None:
@@ -236,12 +254,19 @@ def _known(core: Core, name: str, data: bytes) -> None:
 
 
 def _signers(core: Core) -> list[Signer]:
-    return list(parse_allowed_signers(read_officers(core.home, core.facts)))
+    return list(parse_allowed_signers(read_officers(core.home, core.ledger.enrolment.officers_sha256)))
 
 
-def _verified(core: Core, request: ApprovalRequest, document: bytes) -> list[Approval]:
-    """Verify every kept approval anew: the catalog is not believed."""
-    signers = _signers(core)
-    officers = {name for name, roles in core.facts.roles.items() if "officer" in roles}
-    found = [verify_approval(row.signature, document, signers) for row in core.catalog.approvals(request.id)]
-    return [approval for approval in found if approval.person in officers]
+def _verified(core: Core, request: ApprovalRequest, document: bytes) -> dict[Approval, tuple[str, ...]]:
+    """Verify every kept approval anew, each with its officer's roles: the catalog is not believed.
+
+    One by a key that belongs to no officer any more is left out, and so is one from before a revocation.
+    """
+    signers, enrolment = _signers(core), core.ledger.enrolment
+    found: dict[Approval, tuple[str, ...]] = {}
+    for row in core.catalog.approvals(request.id):
+        with suppress(NotEnrolled):
+            approval = verify_approval(row.signature, document, signers)
+            if enrolment.counts(approval.person, row.log_index):
+                found[approval] = enrolment.roles[approval.person]
+    return found

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 
 from appliance.custodian import approvals, requests
 from appliance.custodian.clients import Answer, Caller, Handler
+from appliance.custodian.clockwork import extend_clock
 from appliance.custodian.core import Core
+from appliance.custodian.officers import change_officers, list_officers
+from appliance.gate import Thing
 
 
 class Approving:
@@ -17,7 +20,13 @@ class Approving:
 
     def table(self) -> Mapping[str, Handler]:
         """Return the methods by their name on the wire."""
-        return {"Request": self.request, "Approve": self.approve}
+        return {
+            "Request": self.request,
+            "Approve": self.approve,
+            "ListOfficers": self.list_officers,
+            "ChangeOfficers": self.change_officers,
+            "ExtendClock": self.extend_clock,
+        }
 
     async def request(self, caller: Caller) -> Answer:
         """Make the document that officers sign."""
@@ -39,4 +48,34 @@ class Approving:
     async def approve(self, caller: Caller) -> Answer:
         """Take one officer's signature; whoever carries it here need not be that officer."""
         taken = approvals.take_approval(self._core, caller.text("document"), caller.text("signature"))
-        return {"person": taken.person, "approvals": taken.approvals, "needed": approvals.NEEDED}
+        request = taken.approved
+        return {
+            "person": taken.person,
+            "approvals": len(request.people),
+            "needed": request.quorum.people,
+            "missing": [lack.reason.partition(":")[2] for lack in request.lacks()],
+        }
+
+    async def list_officers(self, caller: Caller) -> Answer:
+        """Say who may approve, with which keys and in which roles."""
+        core = self._core
+        core.gate.request(core.person(caller.uid), "status", Thing(core.appliance()))
+        officers = [
+            {
+                "person": each.person,
+                "key_type": each.key_type,
+                "fingerprint": each.fingerprint,
+                "roles": list(each.roles),
+            }
+            for each in list_officers(core)
+        ]
+        return {"officers": officers}
+
+    async def change_officers(self, caller: Caller) -> Answer:
+        """Add or revoke the officer whom an approved request names."""
+        done = change_officers(self._core, self._core.person(caller.uid), caller.text("request"))
+        return {"person": done.person, "change": done.change, "ended": list(done.ended)}
+
+    async def extend_clock(self, caller: Caller) -> Answer:
+        """Set the floor of time to the moment that an approved request names."""
+        return {"floor": extend_clock(self._core, self._core.person(caller.uid), caller.text("request"))}

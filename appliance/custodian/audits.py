@@ -87,8 +87,8 @@ class Audits:
     async def break_glass(self, caller: Caller) -> Answer:
         """Let the next job start although the log is long unwitnessed; officers approved it."""
         person = self._core.person(caller.uid)
-        spend(self._core, person, caller.text("request"), break_glass_of(self._core))
-        self._core.allowance.give()
+        approved, _ = spend(self._core, person, caller.text("request"), break_glass_of(self._core))
+        self._core.allowance.give(approved.people)
         return {}
 
     async def salt(self, caller: Caller) -> Answer:

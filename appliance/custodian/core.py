@@ -7,7 +7,7 @@ so that no verb can forget to ask.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
 from appliance.inventory import TALLY, Inventory, event_of
 from appliance.isolation import checks, isolated
+from appliance.ledger import Ledger
 from appliance.vault import Vault
 from audit.entry import JSON
 from audit.errors import AuditError
@@ -47,6 +48,7 @@ class Core:
     catalog: Catalog
     vault: Vault
     live: LiveGrants
+    ledger: Ledger
     monotonic: Callable[[], float] = time.monotonic
     clock: Callable[[], float] = time.time
     since_boot: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -184,15 +186,16 @@ class Core:
             said.append("glass is broken: the next job may start however long the log is unwitnessed")
         if self.jail_lacks:
             said.append(f"this host lacks for workers: {', '.join(self.jail_lacks)}")
+        return [*said, *self._damage()]
+
+    def _damage(self) -> Iterator[str]:
+        """Say what is broken or was lost on the disk."""
+        if self.ledger.damage:
+            yield f"the log is damaged, so nobody may approve and nothing leaves: {self.ledger.damage}"
         if self.missing:
-            said.append(
-                f"{len(self.missing)} objects lack their files, first {self.missing[0][:16]}: restore them"
-            )
+            yield f"{len(self.missing)} objects lack their files, first {self.missing[0][:16]}: restore them"
         if self.orphans:
-            said.append(
-                f"{len(self.orphans)} folders in the vault are no objects, first {self.orphans[0][:16]}"
-            )
-        return said
+            yield f"{len(self.orphans)} folders in the vault are no objects, first {self.orphans[0][:16]}"
 
     def wipe(self) -> None:
         """Overwrite the vault's keys and every live grant."""
@@ -222,8 +225,8 @@ class Core:
         )
 
     def now(self) -> datetime:
-        """Return the wall clock's time in UTC, which nothing may rest on alone."""
-        return datetime.fromtimestamp(self.clock(), UTC)
+        """Return the time in UTC: the wall clock's, or that of the newest entry where it was set back."""
+        return max(datetime.fromtimestamp(self.clock(), UTC), self.ledger.clock.now())
 
     def person(self, uid: int) -> Entity:
         """Return the principal of a uid; one that nobody enrolled has no role, so the rules refuse it."""
@@ -236,7 +239,7 @@ class Core:
     def officer(self, name: str) -> Entity:
         """Return the principal of a signing key: a person by name, wherever they are."""
         attrs = {
-            "roles": self.facts.roles.get(name, ()),
+            "roles": self.ledger.enrolment.roles.get(name, ()),
             "compartments": self.facts.compartments.get(name, ()),
         }
         return Entity("Person", name, attrs)

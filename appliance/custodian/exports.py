@@ -258,6 +258,7 @@ class _Export:
             size, digest = await asyncio.to_thread(reread_part, part.fd)
             files.append(PartFile(part_name(index), size, digest))
         await self._read_as_recipient(planned, files)
+        self._core.live.check(self._run.job)
         manifest = seal_folder(folder, planned.label, files, [self._signer])
         self._hand_over(folder)
         self._record(manifest)

@@ -31,7 +31,6 @@ from appliance.bundle.verify import (
     verify_ssh_signature,
 )
 from appliance.catalog import Object
-from appliance.catalog.catalog import utc_now
 from appliance.catalog.entries import IMPORTED, ROLE
 from appliance.custodian.core import Core, job_entity
 from appliance.custodian.files import give_bytes
@@ -101,18 +100,12 @@ def _judge(core: Core, folder: BundleFolder) -> Manifest:
     trusted = [VerifierKey.parse(text) for text in core.facts.trust]
     envelope = folder.read_file(MANIFEST, MAX_ENVELOPE_BYTES)
     target = target_of(core.facts.transfer_recipient)
-    manifest = verify_manifest(envelope, trusted, quorum=1, target=target, floor=_passed(core))
+    manifest = verify_manifest(envelope, trusted, quorum=1, target=target, floor=core.ledger.floor)
     check_replay(_last(core, manifest.channel), manifest)
     ssh_signature = folder.read_file(SSH_SIGNATURE, MAX_SSH_SIGNATURE_BYTES)
     verify_ssh_signature(ssh_signature, envelope, manifest, trusted)
     verify_files(folder, manifest)
     return manifest
-
-
-def _passed(core: Core) -> str:
-    """Return the latest moment known to have passed: a clock that was set back makes no old bundle good."""
-    logged = parse_entry(core.log.entry(core.log.size - 1)).time
-    return max(utc_now(), f"{logged[:19]}Z")
 
 
 def _last(core: Core, channel: str) -> Last | None:
@@ -210,6 +203,7 @@ def _record(core: Core, run: Run, manifest: Manifest, rows: Sequence[Object]) ->
         "channel": manifest.channel,
         "bundle_seq": manifest.seq,
         "manifest_sha256": manifest.digest,
+        "issued_at": manifest.issued_at,
         "signers": list(manifest.signers),
         "objects": [row.id for row in rows],
         "job": run.job,

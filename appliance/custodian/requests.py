@@ -13,19 +13,26 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from appliance.age import parse_recipient
+from appliance.bundle.floor import check_moment
 from appliance.catalog import ApprovalRequest as RequestRow
 from appliance.catalog import Object
 from appliance.catalog.catalog import utc_now
 from appliance.custodian.core import Core
+from appliance.custodian.enrolling import ADD, REVOKE, changed
 from appliance.errors import UnknownObject, UsageError
 from appliance.gate import NamedObject, Resource, Thing
+from appliance.home import read_officers
 from policy.approvals import ApprovalRequest
 from policy.model import Entity
 
 MADE = "request-made"
 MAX_VALID_HOURS = 24 * 14
 # What `configure` may change by request, and the options that each setting binds.
-SETTINGS: Mapping[str, frozenset[str]] = {"policy": frozenset({"policy_set"})}
+SETTINGS: Mapping[str, tuple[frozenset[str], ...]] = {
+    "policy": (frozenset({"policy_set"}),),
+    "officers": (ADD, REVOKE),
+    "clock": (frozenset({"floor"}),),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,10 @@ def break_glass_of(core: Core) -> Subject:
 
 def configure_of(core: Core, setting: str, **options: str) -> Subject:
     """Return the subject of changing one setting of the appliance; raises UsageError for an unknown one."""
-    expected = SETTINGS.get(setting)
-    if expected is None or options.keys() != expected:
-        known = "; ".join(f"{name}: {', '.join(sorted(each))}" for name, each in SETTINGS.items())
+    if options.keys() not in SETTINGS.get(setting, ()):
+        known = "; ".join(
+            f"{name}: {', '.join(sorted(each))}" for name, forms in SETTINGS.items() for each in forms
+        )
         raise UsageError(f"expected a setting with its options ({known}), found {setting[:40]!r}")
     bound = {"setting": setting, **options}
     return Subject("configure", Thing(core.appliance()), f"change {setting}", options=bound)
@@ -143,6 +151,7 @@ def _subject(core: Core, person: Entity, asked: Asked) -> Subject:
     elif asked.action == "configure":
         given = dict(asked.options)
         subject = configure_of(core, given.pop("setting", ""), **given)
+        _demand_possible(core, subject.options)
     else:
         raise UsageError(
             f"expected a request to export, shred, break-glass or configure, found {asked.action[:40]!r}"
@@ -151,6 +160,16 @@ def _subject(core: Core, person: Entity, asked: Asked) -> Subject:
         raise UsageError(f"expected no object of a request to {asked.action}, found {len(asked.resources)}")
     core.gate.request(person, "request", subject.resource)
     return subject
+
+
+def _demand_possible(core: Core, options: Mapping[str, str]) -> None:
+    """Refuse to ask officers for what could not be carried out; raises UsageError, Malformed."""
+    if options["setting"] == "clock":
+        check_moment(options["floor"])
+    if options["setting"] == "officers":
+        enrolment = core.ledger.enrolment
+        text = read_officers(core.home, enrolment.officers_sha256)
+        changed(text, enrolment, core.facts.quorums, options)
 
 
 def named_object(core: Core, text: str) -> NamedObject | Object:

@@ -1,8 +1,9 @@
 """From a folder to a checked appliance: every cache is compared with the log before anything is served.
 
 Order: the home's lock → public facts → the log's own slot → the log (with the recovery that a crash would
-need) → facts, rules and officers against the genesis entry → leftovers in vault and quarantine → the catalog
-against the log, and the log against the catalog (`reckoning`) → jobs that a crash cut off.
+need) → facts and rules against the genesis entry, officers against the newest that names them → leftovers in
+vault and quarantine → the catalog against the log, and the log against the catalog (`reckoning`) → jobs that
+a crash cut off.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ import structlog
 
 from appliance.catalog import Catalog
 from appliance.custodian.core import Core
+from appliance.custodian.officers import settle_officers
 from appliance.custodian.recall import CUSTODY, recall
 from appliance.custodian.reckoning import reckon
 from appliance.custody.generations import retire, standing_of
 from appliance.custody.logkeys import open_log_keys, retire_log_keys
 from appliance.errors import Busy, IntegrityError, UnknownObject
 from appliance.grants import LiveGrants
-from appliance.home import CHANGED, Facts, Home, read_facts, read_officers
+from appliance.home import CHANGED, Facts, Home, read_facts
+from appliance.ledger import Ledger
 from appliance.vault import Vault
 from audit.entry import JSON, parse_entry
 from audit.keys import LogKeys
@@ -79,6 +82,9 @@ def open_appliance(
         log = _open_log(home, facts, clock)
         undo.callback(log.close)
         _check_genesis(home, facts, log)
+        ledger = Ledger(log, facts)
+        if not ledger.damage:
+            settle_officers(home, ledger.enrolment)
         engine = _load_policy(home, facts)
         vault = Vault(home.vault)
         vault.create()
@@ -87,7 +93,17 @@ def open_appliance(
         undo.callback(catalog.close)
         live = LiveGrants(monotonic)
         core = Core(
-            home, facts, log, engine, catalog, vault, live, monotonic=monotonic, clock=clock, sysroot=sysroot
+            home,
+            facts,
+            log,
+            engine,
+            catalog,
+            vault,
+            live,
+            ledger,
+            monotonic=monotonic,
+            clock=clock,
+            sysroot=sysroot,
         )
         core.standing = standing_of(recall(log, catalog)[CUSTODY])
         core.slot_record  # noqa: B018  refused at the start, not at the first unsealing
@@ -141,7 +157,6 @@ def _check_genesis(home: Home, facts: Facts, log: Log) -> None:
     genesis = parse_entry(log.entry(0))
     if genesis.kind != GENESIS or genesis.context.get("facts_sha256") != facts.digest:
         raise IntegrityError(f"{home.facts} {CHANGED}: restore it from a copy or from that entry")
-    read_officers(home, facts)
 
 
 def _load_policy(home: Home, facts: Facts) -> Engine:

@@ -19,6 +19,7 @@ from appliance.cli.bundle import channel_of
 from appliance.cli.init import parse_people, write_public
 from appliance.cli.packing import plan
 from appliance.cli.root import appliance
+from appliance.egress import DEFAULTS
 from appliance.errors import AlreadyExists, ContentRefused, MediumMissing, UsageError
 from appliance.export.lineage import ApprovedBy, Commitment, Lineage, Material, ReceiptName
 from appliance.export.verify_model import Report
@@ -293,10 +294,22 @@ def typed(monkeypatch):
 def test_init_passes_everything_on_and_shows_what_others_need(initialise, typed, people, tmp_path):
     typed += ["correct", "correct"]
     (tmp_path / "officers").write_text("dora ssh-ed25519 AAAA\n")
+    (tmp_path / "q").write_text("[export]\npeople = 3\n")
+    (tmp_path / "b").write_text("[text]\ncount = 1\n")
     done = run(
         *("--home", tmp_path / "home", "init", "--trust-signer", people / "alice.vkey", "--yes"),
         *("--officers", tmp_path / "officers", "--person", "1000=carol", "--origin", "example.invalid/log"),
         *("--witness", people / "alice.vkey", "--witness-quorum", "1"),
+        *(
+            "--role",
+            "dora=data-owner",
+            "--role",
+            "dora=a",
+            "--quorum",
+            tmp_path / "q",
+            "--budget",
+            tmp_path / "b",
+        ),
     )
     assert done.exit_code == 0, done.output
     home, options = initialise[0]
@@ -310,6 +323,9 @@ def test_init_passes_everything_on_and_shows_what_others_need(initialise, typed,
         "people": {1000: "carol"},
         "witnesses": [(people / "alice.vkey").read_text().strip()],
         "witness_quorum": 1,
+        "officer_roles": {"dora": ("data-owner", "a")},
+        "quorums": {"export": {"people": 3}},
+        "budgets": {**DEFAULTS, "text": {**DEFAULTS["text"], "count": 1}},
         "hybrid": False,
         "post_quantum_log": False,
         "origin": "example.invalid/log",
@@ -499,6 +515,8 @@ def facts_of(profile, custody):
         roles={},
         compartments={},
         recovery="",
+        quorums={},
+        budgets=DEFAULTS,
     )
 
 
@@ -565,3 +583,11 @@ def test_a_secret_key_given_for_a_public_one_is_not_shown(people, tmp_path):
     assert done.exit_code == 12
     assert "expected the public half, found the secret" in done.stderr
     assert secret[-40:] not in done.output + done.stderr
+
+
+@pytest.mark.parametrize("pair", ["dora", "=a", "dora="])
+def test_a_role_is_given_with_its_officer(initialise, pair, tmp_path):
+    done = run("--home", tmp_path / "home", "init", "--role", pair, "--yes", "--custody", "file:")
+    assert done.exit_code == 2
+    assert f"expected OFFICER=ROLE such as alice=data-owner, found {pair}" in done.stderr
+    assert not initialise

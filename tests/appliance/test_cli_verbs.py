@@ -675,9 +675,104 @@ def test_a_request_is_written_to_the_byte_and_never_over_another(daemon, run, tm
 def test_an_approval_passes_request_and_signature_on_and_counts(daemon, run, tmp_path):
     (tmp_path / "r").write_text("{}")
     (tmp_path / "r.sig").write_text("-----BEGIN SSH SIGNATURE-----\n")
-    daemon.answers["Approve"] = {"person": "dora", "approvals": 1, "needed": 2}
+    daemon.answers["Approve"] = {"person": "dora", "approvals": 1, "needed": 2, "missing": ["1-of-2"]}
     assert run("approve", str(tmp_path / "r"), str(tmp_path / "r.sig")).output == "approved by dora: 1 of 2\n"
     assert daemon.parameters("Approve") == {"document": "{}", "signature": "-----BEGIN SSH SIGNATURE-----\n"}
+
+
+def test_an_approval_says_which_roles_are_still_missing(daemon, run, tmp_path):
+    (tmp_path / "r").write_text("{}")
+    (tmp_path / "r.sig").write_text("-----BEGIN SSH SIGNATURE-----\n")
+    daemon.answers["Approve"] = {
+        "person": "dora",
+        "approvals": 1,
+        "needed": 2,
+        "missing": ["1-of-2", "data-owner"],
+    }
+    said = run("approve", str(tmp_path / "r"), str(tmp_path / "r.sig")).output
+    assert said == "approved by dora: 1 of 2, still without data-owner\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "action", "resources", "options"),
+    [
+        (("shred", "weights/old@3"), "shred", ["weights/old@3"], {}),
+        (("break-glass",), "break-glass", [], {}),
+        (
+            ("configure", "policy", "x=ab"),
+            "configure",
+            [],
+            {"setting": "policy", "x": "ab"},
+        ),
+        (
+            ("officer", "dora", "KEY", "--role", "data-owner", "--role", "a"),
+            "configure",
+            [],
+            {
+                "setting": "officers",
+                "change": "add",
+                "person": "dora",
+                "key": "ssh-ed25519 AAAA",
+                "roles": "a,data-owner",
+            },
+        ),
+        (
+            ("revocation", "bob"),
+            "configure",
+            [],
+            {"setting": "officers", "change": "revoke", "person": "bob"},
+        ),
+        (
+            ("clock", "2031-05-04T09:00:00Z"),
+            "configure",
+            [],
+            {"setting": "clock", "floor": "2031-05-04T09:00:00Z"},
+        ),
+    ],
+    ids=str,
+)
+def test_what_else_officers_can_be_asked_for(daemon, run, tmp_path, words, action, resources, options):
+    (tmp_path / "dora.pub").write_text("ssh-ed25519 AAAA dora@desk\n")
+    daemon.answers["Request"] = {"id": "ef" * 32, "document": "{}"}
+    given = [str(tmp_path / "dora.pub") if word == "KEY" else word for word in words]
+    done = run("request", *given, "--reason", "r", "--out", str(tmp_path / "r"))
+    assert done.exit_code == 0, done.output
+    assert daemon.parameters("Request") == {
+        "action": action,
+        "resources": resources,
+        "recipients": [],
+        "options": options,
+        "reason": "r",
+        "valid_hours": 72,
+    }
+
+
+def test_a_setting_without_a_value_is_a_usage_error(daemon, run, tmp_path):
+    done = run("request", "configure", "policy", "policy_set", "--reason", "r", "--out", str(tmp_path / "r"))
+    assert done.exit_code == 2
+    assert "expected NAME=VALUE, found policy_set" in done.stderr
+
+
+def test_officers_are_listed_added_and_revoked(daemon, run):
+    officer = {"person": "alice", "key_type": "ssh-ed25519", "fingerprint": "SHA256:x", "roles": ["officer"]}
+    daemon.answers["ListOfficers"] = {"officers": [officer]}
+    assert run("officers", "list").output.splitlines()[1].split() == [
+        "alice",
+        "officer",
+        "ssh-ed25519",
+        "SHA256:x",
+    ]
+    assert json.loads(run("officers", "list", "--json").output) == [officer]
+    daemon.answers["ChangeOfficers"] = {"person": "dora", "change": "add", "ended": []}
+    assert run("officers", "add", "--request", "ef" * 32).output == "dora may approve from now on\n"
+    daemon.answers["ChangeOfficers"] = {"person": "bob", "change": "revoke", "ended": ["export-1"]}
+    said = run("officers", "revoke", "--request", "ef" * 32).output
+    assert "bob may approve nothing any more" in said
+    assert "ended export-1" in said
+    daemon.answers["ExtendClock"] = {"floor": "2031-05-04T09:00:00Z"}
+    assert (
+        run("clock", "extend", "--request", "ef" * 32).output == "the time is at least 2031-05-04T09:00:00Z\n"
+    )
 
 
 def test_an_export_without_sign_is_a_usage_error_that_says_why(daemon, run, tmp_path):

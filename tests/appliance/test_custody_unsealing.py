@@ -12,6 +12,7 @@ from appliance.custody import slot
 from appliance.custody.keyring import Keyring
 from appliance.custody.passphrase import Costs
 from appliance.custody.unsealing import open_custody, read_secret
+from appliance.egress import DEFAULTS
 from appliance.errors import IntegrityError, UsageError, WrongSecret
 from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
@@ -98,6 +99,8 @@ def appliance(tmp_path):
         roles={},
         compartments={},
         recovery="",
+        quorums={},
+        budgets=DEFAULTS,
     )
     vault = Vault(home.vault)
     vault.create()

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.egress import DEFAULTS
 from appliance.errors import IntegrityError, UnknownObject
 from appliance.home import MAX_FACTS_BYTES, Facts, Home, parse_facts, read_facts, read_officers, write_facts
 
@@ -33,6 +34,8 @@ FACTS = Facts(
     roles={"operator": ("operator",)},
     compartments={"operator": ("clinical",)},
     recovery="",
+    quorums={"export": {"people": 3}},
+    budgets=DEFAULTS,
 )
 
 
@@ -107,12 +110,12 @@ def test_canonical_means_sorted_ascii():
 
 def test_officers_are_read_only_as_the_facts_name_them(tmp_path):
     home = Home(tmp_path)
-    assert read_officers(home, FACTS) == ""
+    assert read_officers(home, FACTS.officers_sha256) == ""
     home.officers.write_text("")
-    assert read_officers(home, FACTS) == ""
+    assert read_officers(home, FACTS.officers_sha256) == ""
     home.officers.write_text("alice ssh-ed25519 AAAA\n")
     with pytest.raises(IntegrityError, match="officers differs from what the log's genesis entry names"):
-        read_officers(home, FACTS)
+        read_officers(home, FACTS.officers_sha256)
 
 
 def test_every_place_of_a_home_lies_below_it(tmp_path):

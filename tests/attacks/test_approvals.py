@@ -12,7 +12,7 @@ from appliance.custodian.requests import export_of
 from appliance.errors import IntegrityError, PolicyRefused, ReplayRefused, UnknownObject
 from appliance.home import CHANGED
 from policy.approvals import parse_request
-from policy.errors import ApprovalRefused, SignatureInvalid
+from policy.errors import ApprovalRefused, NotEnrolled, SignatureInvalid
 from policy.sshsig import sign
 
 
@@ -142,7 +142,7 @@ def test_an_officers_file_exchanged_while_it_runs_approves_nothing(case):
 
 def test_a_stranger_approves_nothing(case):
     signature = sign(b"m" * 32, "approval@appliance", case.document.encode())
-    with case.sim.refused(SignatureInvalid, "belongs to no enrolled officer"):
+    with case.sim.refused(NotEnrolled, "belongs to no enrolled officer"):
         take_approval(case.sim.core, case.document, signature)
 
 

@@ -13,11 +13,12 @@ from types import SimpleNamespace
 import pytest
 
 from appliance.custodian import workers
+from appliance.custodian.approvals import decide, demand_approved, use
 from appliance.custodian.child import Child
 from appliance.custodian.clients import Clients
-from appliance.custodian.exports import _Export
 from appliance.custodian.jobs import Run
 from appliance.custodian.outputs import Outputs
+from appliance.custodian.requests import export_of
 from appliance.custodian.retention import Figures
 from appliance.custodian.states import States
 from appliance.custodian.trains import Training, Trains
@@ -27,7 +28,6 @@ from appliance.frontlink import ClientOpened
 from appliance.messages import Channel, decode, encode
 from appliance.sandbox import required
 from appliance.worklink import TO_CUSTODIAN, Checkpoint, GiveOutput, Jailed, Verified, WantInput, WantOutput
-from policy.approvals import parse_request
 
 DIGEST = "0" * 64
 
@@ -179,17 +179,16 @@ def test_a_jail_of_the_workers_own_words_is_refused(monkeypatch):
 def test_a_request_used_meanwhile_is_not_used_again(sim):
     """Two exports at once pass the same checks; the log says once that the request was used."""
     weights = sim.add("weights", "tiny", b"w", [sim.add("config", "tiny", b"[model]")])
-    request = parse_request(sim.request_export(weights, sim.recipient()).encode())
-    one = SimpleNamespace(
-        _core=sim.core,
-        _approved=SimpleNamespace(request=request),
-        _run=SimpleNamespace(owner="operator", job="export-1"),
-        _decided=SimpleNamespace(grant=SimpleNamespace(index=1)),
-    )
-    _Export._use_request(one)
+    recipient = sim.recipient()
+    request = sim.request_export(weights, recipient)
+    sim.approve(request, "alice", "bob")
+    subject = export_of(weights, recipient)
+    approved = demand_approved(sim.core, request, subject)
+    decided = decide(sim.core, sim.operator, approved, subject, context={"signed": True})
+    use(sim.core, "operator", approved, decided, "export-1")
     size = sim.core.log.size
     with pytest.raises(ReplayRefused, match="was used meanwhile"):
-        _Export._use_request(one)
+        use(sim.core, "operator", approved, decided, "export-2")
     assert sim.core.log.size == size
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from policy.allowed_signers import MAX_FILE_CHARS, parse_allowed_signers
+from policy.allowed_signers import MAX_FILE_CHARS, parse_allowed_signers, with_officer, without_officer
 from policy.errors import Malformed
 from policy.sshsig import public_key_line, sign
 from policy.wire import encode_string
@@ -109,3 +109,32 @@ def test_noise_is_read_as_people_or_refused(text, before):
     except Malformed:
         return
     assert all(signer.person.isascii() and signer.key.blob for signer in signers)
+
+
+def test_an_officer_is_added_with_a_line_of_their_own_and_taken_away_with_all_of_them():
+    before = f"# officers\n{line('ada', 1)}\n{line('bob', 2)}"
+    after = with_officer(before, "ada", public_key_line(bytes([3] * 32), "a comment"), "approval@appliance")
+    signers = parse_allowed_signers(after)
+    assert [signer.person for signer in signers] == ["ada", "bob", "ada"]
+    assert signers[2].namespaces == ("approval@appliance",)
+    assert "a comment" not in after
+    assert with_officer("", "ada", KEY, "x").startswith("ada namespaces=")
+    left = without_officer(after, "ada")
+    assert [signer.person for signer in parse_allowed_signers(left)] == ["bob"]
+    assert left.startswith("# officers\n")
+
+
+def test_an_officer_set_apart_by_a_tab_is_taken_away_too():
+    assert parse_allowed_signers(without_officer(f"  ada\t{KEY}\n", "ada")) == ()
+
+
+@pytest.mark.parametrize("person", ["a b", "*", "", "a\nb", "#a"])
+def test_nobody_is_added_under_a_name_that_is_more_than_one(person):
+    with pytest.raises(Malformed, match="expected one person's name, found"):
+        with_officer("", person, KEY, "x")
+
+
+@pytest.mark.parametrize("person", ["ad", "bob", ""])
+def test_who_is_not_there_cannot_be_taken_away(person):
+    with pytest.raises(Malformed, match="to take away, found none"):
+        without_officer(f"{line('ada', 1)}\n", person)

