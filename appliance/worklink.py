@@ -222,6 +222,7 @@ class Began:
     step: int
     made_on: str
     backend: str
+    threads: int
 
     def __post_init__(self) -> None:
         """Raise ProtocolError for names that are none: they are logged in clear."""

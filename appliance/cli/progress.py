@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 QUIET_S = 5.0  # between two progress lines where there is no terminal to redraw on
 BAR_WIDTH = 24
 MILESTONES = frozenset(
-    {"started", "resumed", "damaged", "evaluated", "checkpoint", "stopped", "done", "failed"}
+    {"started", "computing", "resumed", "damaged", "evaluated", "checkpoint", "stopped", "done", "failed"}
 )
 ENDS = frozenset({"stopped", "done", "failed"})
 ERASE_LINE = "\r\x1b[K"

@@ -16,7 +16,8 @@ from appliance.training.replay import replay
 from appliance.training.safetensors import Array
 from appliance.training.tensorfile import TensorFile
 from appliance.training.trainer import Trainer
-from kernels import backend
+from kernels import Backend, backend, fastest
+from kernels.errors import BackendMissing
 
 
 def recompute(
@@ -28,7 +29,16 @@ def recompute(
     if weights is not None and optimizer is not None:
         state = TrainingState(_tensors(weights)[0], *_tensors(optimizer))
     corpus = ByteCorpus([path.read_bytes() for path in corpora], parsed)
-    return replay(Trainer(parsed, corpus, backend("reference"), state), steps)
+    ops = _arithmetic(state.metadata.get("backend", "") if state else "", parsed.train.threads or None)
+    return replay(Trainer(parsed, corpus, ops, state), steps)
+
+
+def _arithmetic(name: str, threads: int | None) -> Backend:
+    """Return the backend that made the state where this machine has it, else the fastest."""
+    try:
+        return backend(name, threads=threads) if name else fastest(threads=threads)[0]
+    except BackendMissing:
+        return fastest(threads=threads)[0]
 
 
 class _OpenFile:

@@ -15,6 +15,7 @@ from appliance.errors import Incomplete, IntegrityError, ProtocolError, UnknownO
 from appliance.worklink import Began
 from audit.entry import JSON
 
+_REFERENCE = "reference"  # the backend that computes where no compiled one does
 _DAMAGE = (IntegrityError, Incomplete, UnknownObject)
 
 
@@ -76,9 +77,11 @@ class States:
             "step": message.step,
             "made_on": message.made_on,
             "backend": message.backend,
+            "threads": message.threads,
             "repeats_to_the_bit": same,
         }
         self._outcome("job-resumed" if self._given else "job-began", context)
+        self._run.tell("computing", message.step, self._row.steps, reason=_computes(message))
         if not same:
             reason = (
                 f"made on {message.made_on}, goes on with {message.backend}: the numbers are no longer "
@@ -100,3 +103,14 @@ class States:
     def _outcome(self, kind: str, context: dict[str, JSON]) -> None:
         resource = f"JobRecord:{self._row.id}"
         self._run.keep(self._core.gate.outcome(kind, "Custodian:custodian", "train", resource, context))
+
+
+def _computes(began: Began) -> str:
+    """Say what a job computes on, and what it costs where that is not the compiled kernels."""
+    where = f"on {began.backend}, {began.threads} thread{'s' if began.threads != 1 else ''}"
+    if began.backend != _REFERENCE:
+        return where
+    return (
+        f"{where}: several times slower than the compiled kernels, which were not built here; install a C++ "
+        "compiler (g++), then install the appliance again"
+    )

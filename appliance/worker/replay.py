@@ -16,7 +16,7 @@ from appliance.worklink import Begin, Finished, Progress, Replayed
 def run(channel: Channel, begin: Begin) -> None:
     """Take the steps that the custodian names; it compares what they come to with the log."""
     port = Port(channel)
-    trainer = prepare(port)
+    trainer = prepare(port, repeat=True)
     told = time.monotonic()
 
     def tell(result: StepResult) -> None:

@@ -8,6 +8,7 @@ for.
 
 from __future__ import annotations
 
+import sys
 import time
 
 from appliance.errors import ContentRefused, IntegrityError, JobFailed
@@ -15,13 +16,15 @@ from appliance.messages import Channel
 from appliance.training.checkpoint import TrainingState, parse_progress
 from appliance.training.config import TrainConfig, parse_config
 from appliance.training.data import ByteCorpus
+from appliance.training.lanes import thread_count
 from appliance.training.safetensors import Array
 from appliance.training.tensorfile import TensorFile
 from appliance.training.trainer import StepResult, Trainer
 from appliance.worker.checkpoints import Checkpoints
 from appliance.worker.port import Port, SealedInput
 from appliance.worklink import Began, Begin, Damaged, Finished, Progress
-from kernels import Backend, backend
+from kernels import Backend, backend, fastest
+from kernels.errors import BackendMissing
 
 PROGRESS_S = 0.5
 UNKNOWN = -1.0
@@ -35,14 +38,34 @@ def run(channel: Channel, begin: Begin) -> None:
     _Run(port, trainer.config, trainer, name).carry_out()
 
 
-def prepare(port: Port) -> Trainer:
-    """Open what the custodian grants, ask for the corpus that the config names, and be ready to step."""
+def prepare(port: Port, *, repeat: bool = False) -> Trainer:
+    """Open what the custodian grants, ask for the corpus that the config names, and be ready to step.
+
+    The fastest backend computes; to `repeat` a stretch, the one that made its state, where this machine has
+    it.
+    """
     inputs = port.inputs()
     config = parse_config(bytes(whole(inputs["config"])))
-    ops = backend("reference")
-    state = _sound_state(port, inputs, config, ops)
+    state = _sound_state(port, inputs, config)
+    before = None if state is None else parse_progress(state.metadata, config)
+    threads = thread_count(config.train.threads)
+    ops = _arithmetic(threads, before.backend if before and repeat else "")
+    sys.stderr.write(f"computing on {ops.NAME}, {threads} threads, {config.train.precision}\n")
+    port.send(Began(before.step if before else 0, before.backend if before else ops.NAME, ops.NAME, threads))
     corpus = ByteCorpus([whole(port.want_input("corpus", each)) for each, _ in config.data.corpus], config)
     return Trainer(config, corpus, ops, state)
+
+
+def _arithmetic(threads: int, name: str) -> Backend:
+    """Return the backend of this name where there is one, else the fastest."""
+    if name:
+        try:
+            return backend(name, threads=threads)
+        except BackendMissing as missing:
+            sys.stderr.write(f"{missing}\n")
+    ops, why_not_faster = fastest(threads=threads)
+    sys.stderr.write(f"{why_not_faster}\n" if why_not_faster else "")
+    return ops
 
 
 def whole(item: SealedInput) -> bytearray:
@@ -69,21 +92,17 @@ def _tensors(item: SealedInput) -> tuple[dict[str, Array], dict[str, str]]:
     return loaded, dict(file.header.metadata)
 
 
-def _sound_state(
-    port: Port, inputs: dict[str, SealedInput], config: TrainConfig, ops: Backend
-) -> TrainingState | None:
+def _sound_state(port: Port, inputs: dict[str, SealedInput], config: TrainConfig) -> TrainingState | None:
     """Open the newest checkpoint that can be opened, None where the job has none."""
     while "weights" in inputs:
         try:
             state = state_of(inputs)
-            before = parse_progress(state.metadata, config)
+            parse_progress(state.metadata, config)
         except (IntegrityError, ContentRefused):
             port.send(Damaged())
             inputs = port.inputs()
             continue
-        port.send(Began(before.step, before.backend, ops.NAME))
         return state
-    port.send(Began(0, ops.NAME, ops.NAME))
     return None
 
 

@@ -19,12 +19,6 @@ class Caller:
         self.engine = Engine(isa, threads)
         self._turn = threading.Lock()  # the ops share working memory and the pool of threads
 
-    @property
-    def description(self) -> str:
-        """What computes, for people: instruction set and threads."""
-        threads = self.engine.threads
-        return f"cpu, {self.engine.isa}, {threads} thread{'s' if threads > 1 else ''}"
-
     def _run(self, function: Any, *arguments: float | None) -> None:
         with self._turn:
             if function(self.engine.handle, *arguments):

@@ -23,13 +23,13 @@ from kernels.table import Floats, Integers
 class Cpu(Attention, Norms, Pointwise):
     """The op table of `kernels.table.Backend` for one instruction set and number of threads."""
 
-    NAME = "cpu"
     LANES = 1  # threads share the work inside each op
     PRECISIONS: tuple[str, ...] = ("fp32", "bf16")
 
     def __init__(self, *, threads: int | None = None, isa: str | None = None) -> None:
         """Take all cores and the best instruction set, unless told; see `Caller` for what is refused."""
         super().__init__(threads=threads, isa=isa)
+        self.NAME = f"cpu/{self.engine.isa}"  # bits are equal on equal names, whatever the number of threads
         function = self.engine.function
         self._embedding_forward = function("embedding_forward", "ppppnnn")
         self._embedding_backward = function("embedding_backward", "ppppnnn")

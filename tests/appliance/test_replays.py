@@ -67,7 +67,7 @@ def test_a_stretch_that_shows_nothing_is_refused(sim, row, begin, steps, error, 
 @pytest.fixture
 def comparison(sim, row):
     made = _Comparison(sim.core, row, stretch_of(sim.core, row, 0, 30))
-    made.began(Began(0, "reference", "reference"))
+    made.began(Began(0, "reference", "reference", 2))
     return made
 
 
@@ -102,5 +102,5 @@ def test_a_worker_that_compares_something_else_is_refused(sim, row, comparison):
     with pytest.raises(ProtocolError, match="another step than it was told"):
         comparison.compare(Replayed(20, sha("weights 20"), sha("optimizer 20")))
     with pytest.raises(ProtocolError, match="began at another step"):
-        comparison.began(Began(20, "reference", "reference"))
+        comparison.began(Began(20, "reference", "reference", 2))
     assert isinstance(stretch_of(sim.core, row, 0, 30), Stretch)

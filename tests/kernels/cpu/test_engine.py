@@ -21,8 +21,10 @@ CORES = len(os.sched_getaffinity(0))
 
 def test_the_best_instruction_set_is_taken_and_any_other_can_be_had(isa):
     assert Cpu().engine.isa == library.instruction_sets()[0]
-    assert Cpu(isa=isa, threads=1).description == f"cpu, {isa}, 1 thread"
+    assert f"cpu/{isa}" == Cpu(isa=isa, threads=1).NAME
+    assert f"cpu/{isa}" == kernels.backend(f"cpu/{isa}").NAME
     assert kernels.backend("cpu").engine.threads == CORES
+    assert kernels.fastest(threads=1)[0].NAME == kernels.backend("cpu").NAME
 
 
 def test_every_machine_has_the_portable_path(isa):
@@ -47,6 +49,9 @@ def test_a_library_that_was_not_built_is_said_with_what_it_costs(monkeypatch, tm
         BackendMissing, match=r"not built: expected .*none.so; install a C\+\+ compiler.*slower"
     ):
         kernels.backend("cpu")
+    ops, why = kernels.fastest()
+    assert ops.NAME == "reference"
+    assert "install a C++ compiler (g++)" in why
 
 
 def test_a_library_that_does_not_load_is_said(monkeypatch, tmp_path):
@@ -181,7 +186,7 @@ out = np.zeros((600, 128), np.float32)
 ops.linear_forward(out, x=x, weight=np.ones((64, 128), np.float32), bias=None)
 assert (out == 64).all()
 assert len(os.listdir("/proc/self/task")) >= ops.engine.threads
-print("mdwe" if took else "no-mdwe", ops.description)
+print("mdwe" if took else "no-mdwe", ops.NAME)
 """
 
 
@@ -192,4 +197,4 @@ def test_threads_start_and_ops_run_in_the_jail_without_executable_memory(isa, wh
         [sys.executable, "-c", JAILED, when], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert "cpu, " in done.stdout
+    assert "cpu/" in done.stdout
