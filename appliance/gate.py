@@ -49,6 +49,7 @@ _STATES: Mapping[str, tuple[type[ApplianceError], str]] = {
     "catalog-damaged": (IntegrityError, REBUILD),
     "catalog-names-no-entry": (IntegrityError, f"catalog.db was changed: {REBUILD}"),
     "catalog-differs-from-log": (IntegrityError, f"catalog.db was changed: {REBUILD}"),
+    "egress-differs-from-log": (IntegrityError, "restart the daemon, which counts anew from the log"),
     "invariant:not-isolated": (NotIsolated, "`appliance doctor` names what isolates this host"),
     "forbidden-by:witnessing-is-overdue": (
         PolicyRefused,

@@ -6,7 +6,7 @@ A damaged or foreign file raises IntegrityError when it is opened, a locked one 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -343,6 +343,13 @@ class Catalog:
             *(log_index, content, recipient, size_bytes),
         )
         return bool(changed)
+
+    def recharge(self, rows: Iterable[tuple[int, str, str, int]]) -> None:
+        """Replace all that was recorded of what left."""
+        with self.transaction():
+            self._database.write("DELETE FROM egress")
+            for row in rows:
+                self.charge(*row)
 
     def charges(self) -> tuple[tuple[int, str, str, int], ...]:
         """Return what left: log index, content, recipient and bytes, oldest first."""

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from appliance import __version__
-from appliance.cli.output import emit_facts, emit_json, printable
+from appliance.cli.output import emit_facts, emit_json, printable, size_text
 from appliance.cli.progress import duration_text
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
 
@@ -40,7 +40,20 @@ def status_facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("witnesses", witness_text(status)),
         ("objects", str(status["objects"])),
         ("jobs", ", ".join(running) if running else "none running"),
+        ("left", _egress_text(status["egress"])),
     ]
+
+
+def _egress_text(budgets: list[dict[str, Any]]) -> str:
+    """Phrase what left in the period and what may, by content."""
+    if not budgets:
+        return "not known: the log is damaged, so nothing may"
+    told = [
+        f"{each['content']} {size_text(each['bytes'])} of {size_text(each['limit_bytes'])}"
+        f" ({each['count']} of {each['limit_count']})"
+        for each in budgets
+    ]
+    return f"{', '.join(told)}, in {budgets[0]['days']} days"
 
 
 def witness_text(status: dict[str, Any]) -> str:

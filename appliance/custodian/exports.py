@@ -22,13 +22,21 @@ from appliance.age import parse_recipient
 from appliance.bundle.create import Plan, label_for, plan, seal_folder
 from appliance.bundle.folder import BundleFolder
 from appliance.bundle.inner import InnerMember
-from appliance.bundle.manifest import Label, Manifest, PartFile, complete, encode_manifest, part_name
+from appliance.bundle.manifest import (
+    Label,
+    Manifest,
+    PartFile,
+    complete,
+    encode_manifest,
+    part_name,
+    target_of,
+)
 from appliance.bundle.names import media_type_of
 from appliance.bundle.parts import reread_part
 from appliance.bundle.signer import SignerKey
 from appliance.catalog import Object
 from appliance.catalog.entries import EXPORTED, OUTGOING
-from appliance.custodian import approvals
+from appliance.custodian import approvals, leaving
 from appliance.custodian.approvals import Approved
 from appliance.custodian.core import Core
 from appliance.custodian.files import give_bytes
@@ -88,7 +96,9 @@ async def export(
         weights, approved = approved_export(core, wanted)
         job = new_job_id("export")
         named = (weights.id, config_of(core, weights).id)
-        decided = _decide(core, person, approved, export_of(weights, wanted.recipient), job, named)
+        decided = _decide(
+            core, person, approved, export_of(weights, wanted.recipient), job, named, weights.size
+        )
         run = Run(core, job, person.id, "export", named)
         run.keep(decided.committed)
         exporting = _Export(core, environment, run, weights, approved, wanted, decided)
@@ -125,10 +135,28 @@ def approved_export(core: Core, wanted: Wanted) -> tuple[Object, Approved]:
 
 
 def _decide(
-    core: Core, person: Entity, approved: Approved, subject: Subject, job: str, named: Sequence[str]
+    core: Core,
+    person: Entity,
+    approved: Approved,
+    subject: Subject,
+    job: str,
+    named: Sequence[str],
+    size_bytes: int,
 ) -> Allowed:
-    context: dict[str, JSON] = {"signed": True, "recipient": subject.recipients[0]}
-    return approvals.decide(core, person, approved, subject, context=context, job=job, named=named)
+    """Decide on an export of at least `size_bytes`; how large it is exactly is known once it was hashed."""
+    recipient = subject.recipients[0]
+    asked = (core, "weights", target_of(recipient), size_bytes)
+    context: dict[str, JSON] = {"signed": True, "recipient": recipient, **leaving.facts(*asked)}
+    return approvals.decide(
+        core,
+        person,
+        approved,
+        subject,
+        context=context,
+        job=job,
+        named=named,
+        lacks=leaving.lacks(*asked),
+    )
 
 
 class _Export:
@@ -243,8 +271,7 @@ class _Export:
     async def _fill(self, worker: Worker, folder: BundleFolder, planned: Plan) -> AsyncGenerator[Stage, None]:
         """Second pass, read-back, second reader, manifest."""
         count = len(planned.part_sizes)
-        # From here on bytes leave: the request counts as used.
-        approvals.use(self._core, self._run.owner, self._approved, self._decided, self._run.job)
+        self._begin_to_leave(sum(planned.part_sizes))
         for index in range(count):
             yield Stage("writing", index + 1, count)
             self._give_part(worker, folder, index)
@@ -262,6 +289,14 @@ class _Export:
         manifest = seal_folder(folder, planned.label, files, [self._signer])
         self._hand_over(folder)
         self._record(manifest)
+
+    def _begin_to_leave(self, size_bytes: int) -> None:
+        """Use the request up and count what leaves: both stand in the log before the first byte does."""
+        core, run, recipient = self._core, self._run, target_of(self._wanted.recipient)
+        leaving.demand_room(core, "weights", recipient, size_bytes, run.job)
+        approvals.use(core, run.owner, self._approved, self._decided, run.job)
+        request = self._approved.request.id
+        leaving.charge(core, "weights", recipient, size_bytes, person=run.owner, job=run.job, request=request)
 
     def _give_part(self, worker: Worker, folder: BundleFolder, index: int) -> None:
         output: Output = self._core.custody.mint_for([parse_recipient(self._wanted.recipient)])

@@ -21,6 +21,7 @@ import structlog
 
 from appliance.catalog import Catalog
 from appliance.custodian.core import Core
+from appliance.custodian.leaving import recount
 from appliance.custodian.officers import settle_officers
 from appliance.custodian.recall import CUSTODY, recall
 from appliance.custodian.reckoning import reckon
@@ -118,6 +119,7 @@ def open_appliance(
                 f"Appliance:{facts.origin}",
                 {"by": reckoned.rebuilt, "objects": len(catalog.list())},
             )
+        recount(core)
         cut_off = end_cut_off_jobs(core)
         known = clear_gone(core)
         core.missing, core.orphans = vault.damaged(known), vault.orphans(known)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 
 from appliance.catalog import Object
+from appliance.custodian import leaving
 from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
@@ -83,7 +84,17 @@ async def sample(
         raise UnknownObject(f"there are no weights named {model}")
     config = config_of(core, weights)
     named = (weights.id, config.id)
-    core.gate.request(person, "sample", weights, job=job, named=named)
+    asked = (core, "text", f"Person:{person.id}", int(numbers["length"]))
+    core.gate.request(
+        person,
+        "sample",
+        weights,
+        leaving.facts(*asked),
+        job=job,
+        named=named,
+        lacks=leaving.lacks(*asked),
+    )
+    leaving.charge(*asked, person=person.id, job=job)
     run = Run(core, job, person.id, "sample", named)
     worker = await Worker.start("sample", job, core.facts.profile, dict(numbers), environment)
     try:

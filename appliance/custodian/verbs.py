@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from appliance import __version__
 from appliance.catalog import Job, Object
-from appliance.custodian import exports, imports, tasks
+from appliance.custodian import exports, imports, leaving, tasks
 from appliance.custodian.approving import Approving
 from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Answer, Caller, Handler
@@ -98,6 +98,7 @@ class Verbs:
             "break_glass": core.allowance.is_open,
             "objects": len(core.catalog.list()),
             "jobs_running": self._trains.running(),
+            "egress": leaving.standing(core),
             "warnings": core.warnings(),
             "pid": os.getpid(),
         }

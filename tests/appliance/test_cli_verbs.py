@@ -42,6 +42,16 @@ STATUS = {
     "break_glass": False,
     "objects": 3,
     "jobs_running": ["7f3a"],
+    "egress": [
+        {
+            "content": "text",
+            "bytes": 2048,
+            "count": 3,
+            "limit_bytes": 4194304,
+            "limit_count": 2000,
+            "days": 7,
+        }
+    ],
     "warnings": ["networked\x1b[2J"],
     "pid": 4242,
 }
@@ -216,6 +226,7 @@ def test_status_is_one_screen_that_says_what_is_not_isolated(daemon, run):
         "witnesses  2 enrolled, 7 entries unwitnessed for 1h01m",
         "objects    3",
         "jobs       7f3a",
+        "left       text 2.0 KiB of 4.0 MiB (3 of 2000), in 7 days",
         "warning: networked\\x1b[2J",
     ]
 
@@ -291,6 +302,11 @@ def test_a_receipt_can_be_asked_for_under_the_witnessed_head(daemon, run, tmp_pa
     daemon.answers["Receipt"] = {"proof": "AAAA", "entry": "AAAA"}
     assert run("log", "receipt", "7", "--witnessed", "--out", str(tmp_path / "r")).exit_code == 0
     assert daemon.asked == [("Receipt", {"index": 7, "witnessed": True})]
+
+
+def test_status_says_that_nothing_may_leave_while_the_log_is_damaged(daemon, run):
+    daemon.answers["Status"] = {**STATUS, "egress": []}
+    assert "left       not known: the log is damaged, so nothing may" in run("status").output
 
 
 def test_status_says_when_the_log_cannot_be_written(daemon, run):

@@ -33,7 +33,7 @@ class Case:
         """Decide on the export as the custodian does, up to the gate's answer."""
         weights, approved = self.approved()
         subject = export_of(weights, self.recipient)
-        return _decide(self.sim.core, self.sim.operator, approved, subject, "export-1", (weights.id,))
+        return _decide(self.sim.core, self.sim.operator, approved, subject, "export-1", (weights.id,), 1)
 
     def use(self):
         """What the first byte that leaves is preceded by."""
