@@ -7,29 +7,25 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import BinaryIO
 
-from appliance.age.chunk import CHUNK_SIZE, payload_key
+from appliance.age.chunk import CHUNK_SIZE, TAG_SIZE, Lane, payload_key
 from appliance.age.header import FILE_KEY_SIZE, NONCE_SIZE, read_header
 from appliance.age.identity import Identity, Recipient
 from appliance.age.recipients import encode_header, unwrap_file_key
-from appliance.age.stream import RUN, PayloadWriter, decrypt_stream, pieces
+from appliance.age.stream import decrypt_stream, encrypt_stream
 from appliance.errors import IntegrityError
 
 
 def encrypt(source: io.BufferedIOBase, target: BinaryIO, recipients: Sequence[Recipient]) -> int:
     """Seal all of `source` to the recipients; returns the plaintext size. Raises UsageError."""
-    file_key = bytearray(os.urandom(FILE_KEY_SIZE))
-    header = encode_header(file_key, recipients)
-    nonce = os.urandom(NONCE_SIZE)
-    key = payload_key(file_key, nonce)
-    target.write(header + nonce)
-    with PayloadWriter(target.write, key) as payload:
-        for piece, _ in pieces(source.readinto, RUN * CHUNK_SIZE):
-            payload.write(piece)
-    _wipe(file_key, key)
-    return payload.size
+    begin, key = _begin(recipients)
+    target.write(begin)
+    try:
+        return encrypt_stream(source.readinto, key, target.write)
+    finally:
+        _wipe(key)
 
 
 def decrypt(source: io.BufferedIOBase, target: BinaryIO, identities: Sequence[Identity]) -> int:
@@ -37,55 +33,60 @@ def decrypt(source: io.BufferedIOBase, target: BinaryIO, identities: Sequence[Id
 
     Raises WrongSecret when none of the identities fits, IntegrityError for damage anywhere.
     """
-    return _decrypt(source, target.write, identities)
+    key = _payload_key(source, identities)
+    try:
+        return decrypt_stream(source.readinto, key, target.write)
+    finally:
+        _wipe(key)
 
 
 def seal_bytes(plaintext: bytes | bytearray, recipients: Sequence[Recipient]) -> bytes:
-    """Return a whole age file that holds `plaintext`; for small secrets."""
-    target = io.BytesIO()
-    file_key = bytearray(os.urandom(FILE_KEY_SIZE))
-    nonce = os.urandom(NONCE_SIZE)
-    key = payload_key(file_key, nonce)
-    target.write(encode_header(file_key, recipients) + nonce)
-    with PayloadWriter(target.write, key) as payload:
-        payload.write(plaintext)  # straight from the caller's buffer, which the caller can wipe
-    _wipe(file_key, key)
-    return target.getvalue()
+    """Return a whole age file, sealed straight from the caller's buffer; for small secrets."""
+    begin, key = _begin(recipients)
+    sealed = bytearray(len(plaintext) + max(1, -(-len(plaintext) // CHUNK_SIZE)) * TAG_SIZE)
+    Lane(key).seal(0, memoryview(plaintext), memoryview(sealed), final=True)
+    _wipe(key)
+    return begin + sealed
 
 
 def open_bytes(sealed: bytes, identities: Sequence[Identity]) -> bytearray:
     """Return the plaintext of a whole age file in one buffer that the caller wipes; errors as `decrypt`."""
-    out = bytearray(len(sealed))
-    filled = 0
-
-    def collect(data: memoryview) -> None:
-        nonlocal filled
-        out[filled : filled + len(data)] = data
-        filled += len(data)
-
+    source = io.BytesIO(sealed)
+    key = _payload_key(source, identities)
+    payload = memoryview(sealed)[source.tell() :]
+    out = bytearray(len(payload))
     try:
-        _decrypt(io.BytesIO(sealed), collect, identities)
+        del out[Lane(key).open(0, payload, memoryview(out), final=True) :]
     except BaseException:
         _wipe(out)
         raise
-    del out[filled:]
+    finally:
+        _wipe(key)
     return out
 
 
-def _decrypt(
-    source: io.BufferedIOBase, write: Callable[[memoryview], object], identities: Sequence[Identity]
-) -> int:
-    file_key = unwrap_file_key(read_header(source), identities)
-    nonce = source.read(NONCE_SIZE)
-    if len(nonce) != NONCE_SIZE:
-        raise IntegrityError(
-            f"age file: expected a nonce of {NONCE_SIZE} bytes, found the end after {len(nonce)}"
-        )
+def _begin(recipients: Sequence[Recipient]) -> tuple[bytes, bytearray]:
+    """Return (header and nonce of a new file, its payload key)."""
+    file_key = bytearray(os.urandom(FILE_KEY_SIZE))
+    nonce = os.urandom(NONCE_SIZE)
+    header = encode_header(file_key, recipients)
     key = payload_key(file_key, nonce)
+    _wipe(file_key)
+    return header + nonce, key
+
+
+def _payload_key(source: io.BufferedIOBase, identities: Sequence[Identity]) -> bytearray:
+    """Read header and nonce, and return the key of what follows."""
+    file_key = unwrap_file_key(read_header(source), identities)
     try:
-        return decrypt_stream(source.readinto, key, write)
+        nonce = source.read(NONCE_SIZE)
+        if len(nonce) != NONCE_SIZE:
+            raise IntegrityError(
+                f"age file: expected a nonce of {NONCE_SIZE} bytes, found the end after {len(nonce)}"
+            )
+        return payload_key(file_key, nonce)
     finally:
-        _wipe(file_key, key)
+        _wipe(file_key)
 
 
 def _wipe(*buffers: bytearray) -> None:

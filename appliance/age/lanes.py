@@ -1,8 +1,8 @@
-"""Independent pieces of one job side by side: threads that begin and end within one call.
+"""Pieces of one job side by side: threads that begin and end within one call.
 
 The cipher lets go of the interpreter while it works, so as many lanes as cores run at once. Guarantees: when
 `side_by_side` returns or raises, no thread of it is left; the first error ends all lanes and is the one that
-is raised; what is emitted is emitted in order, by one thread at a time.
+is raised; pieces are taken in turn and emitted in the same order, by one thread at a time.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 _Tool = TypeVar("_Tool")
+_Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 MAX_LANES = 8
@@ -25,19 +26,26 @@ def lane_count() -> int:
     return min(MAX_LANES, len(os.sched_getaffinity(0)))
 
 
+def numbers(count: int) -> Callable[[object], int | None]:
+    """Return a `take` for `side_by_side` that gives 0 to `count` - 1."""
+    left = iter(range(count))
+    return lambda _: next(left, None)
+
+
 def side_by_side(
     tools: Sequence[_Tool],
-    count: int,
-    work: Callable[[_Tool, int], _Result],
+    take: Callable[[_Tool], _Item | None],
+    work: Callable[[_Tool, _Item], _Result],
     emit: Callable[[_Result], object] | None = None,
 ) -> None:
-    """Call `work(tool, item)` for items 0 to `count` - 1, each lane with a tool of its own.
+    """Call `work` on every item that `take` gives, until it gives None; each lane has a tool of its own.
 
-    `emit` gets the results in the order of the items; a lane takes its next item after that, so a result may
-    live in its tool. A process that may start no more threads does the rest alone.
+    `take` and `emit` are called by one lane at a time, `emit` in the order in which items were taken; a lane
+    takes its next item after that, so items and results may live in its tool. A process that may start no
+    more threads does the rest alone.
     """
-    job = _Job(count, work, emit)
-    threads = [threading.Thread(target=job.run, args=(tool,)) for tool in tools[1 : max(1, count)]]
+    job = _Job(take, work, emit)
+    threads = [threading.Thread(target=job.run, args=(tool,)) for tool in tools[1:]]
     started: list[threading.Thread] = []
     with suppress(RuntimeError):  # no more threads to be had
         for thread in threads:
@@ -50,25 +58,30 @@ def side_by_side(
         raise job.error
 
 
-class _Job(Generic[_Tool, _Result]):
-    """What the lanes of one call share: the next item, whose turn it is, and the first error."""
+class _Job(Generic[_Tool, _Item, _Result]):
+    """What the lanes of one call share: where the next item comes from, whose turn it is, the first error."""
 
     def __init__(
-        self, count: int, work: Callable[[_Tool, int], _Result], emit: Callable[[_Result], object] | None
+        self,
+        take: Callable[[_Tool], _Item | None],
+        work: Callable[[_Tool, _Item], _Result],
+        emit: Callable[[_Result], object] | None,
     ) -> None:
         self.error: BaseException | None = None
-        self._count = count
+        self._take = take
         self._work = work
         self._emit = emit
+        self._taking = threading.Lock()
         self._taken = self._emitted = 0
         self._changed = threading.Condition()
 
     def run(self, tool: _Tool) -> None:
         """Take items until there are none, or until a lane failed."""
         try:
-            while (item := self._take()) is not None:
+            while (taken := self._next(tool)) is not None:
+                number, item = taken
                 result = self._work(tool, item)
-                if self._emit is not None and self._my_turn(item):
+                if self._emit is not None and self._my_turn(number):
                     self._emit(result)
                     self._pass_on()
         except BaseException as error:  # noqa: BLE001 the caller's thread raises it
@@ -76,16 +89,17 @@ class _Job(Generic[_Tool, _Result]):
                 self.error = self.error or error
                 self._changed.notify_all()
 
-    def _take(self) -> int | None:
-        with self._changed:
-            if self.error is not None or self._taken == self._count:
+    def _next(self, tool: _Tool) -> tuple[int, _Item] | None:
+        with self._taking:
+            item = None if self.error else self._take(tool)
+            if item is None:
                 return None
             self._taken += 1
-            return self._taken - 1
+            return self._taken - 1, item
 
-    def _my_turn(self, item: int) -> bool:
+    def _my_turn(self, number: int) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self.error is not None or self._emitted == item)
+            self._changed.wait_for(lambda: self.error is not None or self._emitted == number)
             return self.error is None
 
     def _pass_on(self) -> None:

@@ -11,7 +11,7 @@ import io
 import os
 
 from appliance.age.chunk import BATCH, CHUNK_SIZE, SEALED_SIZE, Lane, lanes_for, plain_size
-from appliance.age.lanes import side_by_side
+from appliance.age.lanes import numbers, side_by_side
 from appliance.errors import IntegrityError, UsageError
 
 
@@ -118,7 +118,8 @@ class PayloadReader(io.RawIOBase):
             chunks = min(BATCH, count - first)
             self._decrypt(lane, index + first, chunks, out[first * CHUNK_SIZE :])
 
-        side_by_side(self._lanes, -(-count // BATCH), batch)
+        batches = -(-count // BATCH)
+        side_by_side(self._lanes[:batches], numbers(batches), batch)
 
     def _hold(self, index: int) -> None:
         if self._held_index != index:
@@ -129,7 +130,7 @@ class PayloadReader(io.RawIOBase):
     def _decrypt(self, lane: Lane, index: int, count: int, out: memoryview) -> None:
         """Read `count` chunks from `index`, at most a batch, and open them into the beginning of `out`."""
         end = min((index + count) * SEALED_SIZE, self._length)
-        sealed = lane.buffer(end - index * SEALED_SIZE)
+        sealed = lane.inward[: end - index * SEALED_SIZE]
         _pread(self._fd, sealed, self._offset + index * SEALED_SIZE)
         lane.open(index, sealed, out, final=index + count == self._count)
 

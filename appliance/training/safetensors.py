@@ -27,6 +27,8 @@ MAX_NAME_CHARACTERS = 256
 MAX_DIMENSIONS = 8
 PREFIX = struct.Struct("<Q")
 _METADATA = "__metadata__"
+_KEYS = frozenset({"dtype", "shape", "data_offsets"})
+_SIZE_LIMIT = 2**63
 _ALIGNMENT = 8
 
 # Sizes in bytes of the types of the specification that can occur here.
@@ -180,7 +182,7 @@ def _tensor(name: str, entry: object) -> TensorInfo:
             f"safetensors: expected names of 1 to {MAX_NAME_CHARACTERS} printable characters, "
             f"found {name[:80]!r}"
         )
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or entry.keys() != _KEYS:
         raise ContentRefused(f"safetensors: tensor {name!r}: expected exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
@@ -207,7 +209,12 @@ def _tensor(name: str, entry: object) -> TensorInfo:
 
 def _are_sizes(found: object) -> bool:
     """Whether `found` is a list of integers in [0, 2⁶³)."""
-    return isinstance(found, list) and all(type(item) is int and 0 <= item < 2**63 for item in found)
+    if not isinstance(found, list):
+        return False
+    for item in found:  # noqa: SIM110  a generator takes twice as long, on the way to every first tensor
+        if type(item) is not int or not 0 <= item < _SIZE_LIMIT:
+            return False
+    return True
 
 
 # --- writing ---------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from appliance.age import lanes
-from appliance.age.lanes import lane_count, side_by_side
+from appliance.age.lanes import lane_count, numbers, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def no_thread_is_left():
 @pytest.mark.parametrize("count", [0, 1, 4, 100])
 def test_every_item_is_worked_on_once_and_emitted_in_order(tools, count):
     seen, emitted = [], []
-    side_by_side(range(tools), count, lambda _, item: seen.append(item) or item, emitted.append)
+    side_by_side(range(tools), numbers(count), lambda _, item: seen.append(item) or item, emitted.append)
     assert sorted(seen) == emitted == list(range(count))
 
 
@@ -32,12 +32,12 @@ def test_no_two_lanes_share_a_tool():
         assert lock.acquire(blocking=False)
         lock.release()
 
-    side_by_side(busy, 200, work)
+    side_by_side(busy, numbers(200), work)
 
 
 def test_lanes_run_at_the_same_time():
     meeting = threading.Barrier(3)
-    side_by_side(range(3), 3, lambda _, __: meeting.wait(timeout=60))
+    side_by_side(range(3), numbers(3), lambda _, __: meeting.wait(timeout=60))
 
 
 @pytest.mark.parametrize("bad", [0, 7, 19])
@@ -50,9 +50,24 @@ def test_an_error_ends_all_lanes_and_is_the_one_that_is_raised(bad):
         return item
 
     with pytest.raises(ValueError, match=f"item {bad}"):
-        side_by_side(range(3), 20, work, emitted.append)
+        side_by_side(range(3), numbers(20), work, emitted.append)
     assert emitted == list(range(len(emitted)))
     assert bad not in emitted
+
+
+def test_an_error_of_the_source_ends_the_work():
+    given = iter(range(5))
+
+    def take(_):
+        item = next(given, None)
+        if item is None:
+            raise OSError("unreadable")
+        return item
+
+    emitted = []
+    with pytest.raises(OSError, match="unreadable"):
+        side_by_side(range(3), take, lambda _, item: item, emitted.append)
+    assert emitted == list(range(len(emitted)))
 
 
 def test_an_error_of_the_receiver_stops_the_work():
@@ -63,7 +78,7 @@ def test_an_error_of_the_receiver_stops_the_work():
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        side_by_side(range(3), 50, lambda _, item: item, emit)
+        side_by_side(range(3), numbers(50), lambda _, item: item, emit)
     assert emitted == [0]
 
 
@@ -73,7 +88,7 @@ def test_a_process_that_may_start_no_thread_works_alone(monkeypatch):
 
     monkeypatch.setattr(threading.Thread, "start", refused)
     here, seen = threading.get_ident(), []
-    side_by_side(range(4), 9, lambda tool, item: seen.append((tool, item, threading.get_ident())))
+    side_by_side(range(4), numbers(9), lambda tool, item: seen.append((tool, item, threading.get_ident())))
     assert seen == [(0, item, here) for item in range(9)]
 
 

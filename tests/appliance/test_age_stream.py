@@ -17,7 +17,7 @@ from appliance.errors import IntegrityError, SpaceExhausted, UsageError
 
 KEY = bytes(range(32))
 CHUNK = chunk.CHUNK_SIZE
-EDGES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1, 16 * CHUNK, 17 * CHUNK + 5, 33 * CHUNK]
+EDGES = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1, 16 * CHUNK, 33 * CHUNK + 5, 65 * CHUNK]
 
 
 def pattern(size):
@@ -61,7 +61,7 @@ def test_what_is_written_is_read_whatever_the_size(opened, size):
     assert reader.read(1) == b""
 
 
-@given(st.lists(st.sampled_from([0, 1, 70_000, CHUNK, 16 * CHUNK, 17 * CHUNK + 1, 40 * CHUNK]), max_size=4))
+@given(st.lists(st.sampled_from([0, 1, 70_000, CHUNK, 32 * CHUNK, 33 * CHUNK + 1, 70 * CHUNK]), max_size=4))
 def test_how_the_writer_is_fed_does_not_matter(pieces):
     plain = pattern(sum(pieces))[: sum(pieces)]
     assert sealed(plain, pieces) == sealed(plain)
@@ -108,9 +108,9 @@ def test_lengths_that_no_writer_leaves_are_refused(opened):
 
 
 def test_a_range_is_opened_into_the_given_buffer_and_nothing_beside_it(opened):
-    plain = pattern(40 * CHUNK + 99)[: 40 * CHUNK + 99]
+    plain = pattern(70 * CHUNK + 99)[: 70 * CHUNK + 99]
     reader = opened(sealed(plain), offset=5)
-    for offset, size in ((0, len(plain)), (1, 38 * CHUNK), (CHUNK, 39 * CHUNK), (40 * CHUNK, 99), (7, 0)):
+    for offset, size in ((0, len(plain)), (1, 68 * CHUNK), (CHUNK, 69 * CHUNK), (70 * CHUNK, 99), (7, 0)):
         room = bytearray(b"\xaa" * (size + 20))
         reader.open_into(memoryview(room)[10 : 10 + size], offset)
         assert room[10 : 10 + size] == plain[offset : offset + size]
@@ -120,16 +120,16 @@ def test_a_range_is_opened_into_the_given_buffer_and_nothing_beside_it(opened):
             reader.open_into(bytearray(size), offset)
 
 
-@pytest.mark.parametrize("damaged", [0, 17, 39])
+@pytest.mark.parametrize("damaged", [0, 33, 69])
 def test_one_damaged_chunk_of_many_leaves_nothing_of_the_others_and_no_thread(opened, damaged):
-    data = bytearray(sealed(pattern(41 * CHUNK)))
+    data = bytearray(sealed(pattern(71 * CHUNK)))
     data[damaged * chunk.SEALED_SIZE + 70] ^= 1
     reader = opened(bytes(data))
     threads = threading.active_count()
-    out = bytearray(b"\xaa" * 40 * CHUNK)
+    out = bytearray(b"\xaa" * 70 * CHUNK)
     with pytest.raises(IntegrityError, match=f"chunk {damaged} does not fit its tag"):
         reader.open_into(out, 0)
-    assert out == bytes(40 * CHUNK)
+    assert out == bytes(70 * CHUNK)
     assert threading.active_count() == threads
 
 
@@ -163,7 +163,7 @@ def test_another_key_opens_nothing(opened):
 def test_without_close_nothing_opens(opened):
     out = bytearray()
     writer = age.PayloadWriter(out.extend, KEY)
-    writer.write(pattern(20 * CHUNK))
+    writer.write(pattern(40 * CHUNK))
     writer.__exit__(RuntimeError, RuntimeError("the producer failed"), None)
     assert out
     with pytest.raises(IntegrityError):
