@@ -106,11 +106,11 @@ def open_appliance(
             clock=clock,
             sysroot=sysroot,
         )
+        reckoned = reckon(log, catalog)
+        core.inventory = reckoned.inventory
         core.standing = standing_of(recall(log, catalog)[CUSTODY])
         core.slot_record  # noqa: B018  refused at the start, not at the first unsealing
         retire(home.keys, core.standing)
-        reckoned = reckon(log, catalog)
-        core.inventory = reckoned.inventory
         if reckoned.rebuilt:
             core.gate.outcome(
                 "catalog-rebuilt",
