@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench fuzz crash lock clean help preflight
+.PHONY: demo test check bench bench-train sanitize fuzz crash lock clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -28,8 +28,26 @@ check: $(READY) ## lint, formatting, types
 
 bench: $(READY) ## measurements beside other tools, as JSON
 	@set -e; found=; for script in bench/*.py; do \
+	  [ $$script != bench/train.py ] || continue; \
 	  [ -e "$$script" ] || continue; found=1; echo "# $$script" >&2; $(BIN)/python "$$script"; \
 	done; [ -n "$$found" ] || echo "bench/ holds no measurement yet"
+
+bench-train: $(READY) bench/.venv/.ready ## training steps beside PyTorch, into bench/results; half an hour, and quiet
+	$(BIN)/python bench/train.py prepare
+	$(BIN)/python bench/train.py rows
+	$(BIN)/python bench/train.py gradients
+
+bench/.venv/.ready: # PyTorch is no dependency of ours, and no lock names it
+	"$$(sh .ci/preflight.sh --python)" -m venv bench/.venv
+	bench/.venv/bin/python -m pip --disable-pip-version-check -q install torch==2.13.0 numpy
+	@touch $@
+
+sanitize: $(READY) ## the CPU kernels under the address and undefined-behaviour sanitizers
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'cmake -S . -B build/sanitize -G Ninja -DKERNELS_SANITIZE=ON --log-level=WARNING \
+	>/dev/null; cmake --build build/sanitize -- --quiet'
+	KERNELS_LIBRARY=$(CURDIR)/build/sanitize/libkernels.so ASAN_OPTIONS=detect_leaks=0 \
+	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	$(BIN)/python -m pytest -q -p no:randomly --timeout=600 tests/kernels/cpu/test_ops.py tests/kernels/cpu/test_slopes.py
 
 fuzz: $(READY) ## the log's readers under a fuzzer, FUZZ_SECONDS each (30)
 	$(PIP) install --no-deps --require-hashes -r requirements/fuzz.txt
@@ -52,8 +70,8 @@ clean: ## remove everything that was built; the sources stay
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r name text; do \
-	  printf '%-10s%s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	  printf '%-15s%s\n' "$$name" "$$text"; done
 
 preflight:
 	@sh .ci/preflight.sh

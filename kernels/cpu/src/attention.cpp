@@ -92,17 +92,14 @@ INLINE void write_rows(T* out, long step, const float* from, long width, long ro
 
 // scores (row) of query q become e^(scale·(score - peak)), zero after q; returns 1/Σ and sets lse.
 template <typename P>
-INLINE float soften(P* chance, float* scores, long q, long stop, float scale, float* lse) {
+INLINE float soften(P* chance, const float* scores, long q, long stop, float scale, float* lse) {
     const long count = q + 1;
-    float top = -INFINITY;
-    Vf best = splat(top), total{};
+    Vf best = splat(-INFINITY), total{};
+    for (long c = 0; c < count; c += W) best = larger(pick(lane_numbers() < (int)least(W, count - c), load(scores + c), best), best);
+    const float top = peak(best);
     long c = 0;
-    for (; c + W <= count; c += W) best = larger(load(scores + c), best);
-    for (top = peak(best); c < count; c++) top = scores[c] > top ? scores[c] : top;
-    for (c = count; c < round_up(count, W); c++) scores[c] = -INFINITY;
-    for (c = 0; c < count; c += W) {
-        const Vf score = load(scores + c);
-        const Vf e = score == -INFINITY ? Vf{} : exponential((score - top) * scale);
+    for (; c < count; c += W) {
+        const Vf e = first_lanes(exponential((load(scores + c) - top) * scale), count - c);
         total += e;
         store(chance + c, e);
     }
@@ -125,7 +122,7 @@ static void forward_head(const Shape& s, float* room, T* out, float* lse, const 
     for (long q0 = 0; q0 < s.T; q0 += kQueries) {
         const long rows = least(kQueries, s.T - q0);
         float inverse[kQueries];
-        score(s, scores, left_block(room, q, q0, rows, 0, s.D, s.in_half), keys, q0, rows);
+        score(s, scores, left_block(room, q, q0, rows, 0, s.D, 0, s.in_half), keys, q0, rows);
         for (long r = 0; r < rows; r++)
             inverse[r] = soften(reinterpret_cast<P*>(chance) + r * s.row, scores + r * s.row, q0 + r, q0 + rows + 1, scale, lse + q0 + r);
         weigh(s, result, chance, values, q0, rows);
@@ -136,13 +133,9 @@ static void forward_head(const Shape& s, float* room, T* out, float* lse, const 
 // What one row of the backward needs, and what it leaves: chance = e^(scale·score - lse),
 // slope = chance·(dchance - delta)·scale.
 INLINE void bend(const float* scores, const float* dchance, long c, long q, float scale, float lse, float delta, Vf& chance, Vf& slope) {
-    chance = exponential(load(scores + c) * scale - lse);
-    const long left = q + 1 - c;
-    if (left < W)
-        for (long i = left > 0 ? left : 0; i < W; i++) chance[i] = 0;
-    slope = chance * (load(dchance + c) - delta) * scale;
-    if (left < W)
-        for (long i = left > 0 ? left : 0; i < W; i++) slope[i] = 0;
+    const long seen = q + 1 - c;
+    chance = first_lanes(exponential(load(scores + c) * scale - lse), seen);
+    slope = first_lanes(chance * (load(dchance + c) - delta) * scale, seen);
 }
 
 // scores and dchance (rows, row) become chance and slope, in place, zero after the query up to `stop`.
@@ -170,8 +163,8 @@ static void bend_pairs(const Shape& s, float* scores, float* dchance, half* slop
                 bend(scores + (r + i) * s.row, dchance + (r + i) * s.row, c, q0 + r + i, scale, lse[r + i], delta[r + i], chance[i], slope[i]);
                 store(slopes + (r + i) * s.row + c, slope[i]);
             }
-            store(to_chance + c, (Vf)(round_bits(chance[0]) | round_bits(chance[1]) << 16));
-            store(to_slope + c, (Vf)(round_bits(slope[0]) | round_bits(slope[1]) << 16));
+            store(to_chance + c, (Vf)pairs(chance[0], chance[1]));
+            store(to_slope + c, (Vf)pairs(slope[0], slope[1]));
         }
     }
 }
@@ -204,8 +197,8 @@ static void backward_head(const Shape& s, float* room, T* dqkv, const T* dout, c
     const float scale = 1.0f / sqrtf(static_cast<float>(s.D));
     for (long q0 = 0; q0 < s.T; q0 += kQueries) {
         const long rows = least(kQueries, s.T - q0), stop = round_up(q0 + rows + kRows, W);
-        score(s, scores, left_block(room, q, q0, rows, 0, s.D, s.in_half), keys, q0, rows);
-        score(s, dchance, left_block(room, d, q0, rows, 0, s.D, s.in_half), values, q0, rows);
+        score(s, scores, left_block(room, q, q0, rows, 0, s.D, 0, s.in_half), keys, q0, rows);
+        score(s, dchance, left_block(room, d, q0, rows, 0, s.D, 0, s.in_half), values, q0, rows);
         float delta[kQueries];
         for (long r = 0; r < rows; r++) delta[r] = dot(dout + (q0 + r) * s.C, out + (q0 + r) * s.C, s.D);
         if (s.packed) bend_pairs(s, scores, dchance, reinterpret_cast<half*>(slopes), q0, rows, stop, scale, lse + q0, delta);

@@ -49,10 +49,10 @@ static void block(const Plan& plan, float* room, long mb, long nb) {
     const long m0 = mb * kBlockRows, rows = least(kBlockRows, p.M - m0);
     const long j0 = nb * kBlockPanels, j1 = least(plan.panels, j0 + kBlockPanels);
     const long groups = ceil_div(rows, kRows);
-    float* sums = room + kBlockRows * plan.units(0);
+    float* sums = room + kBlockRows * plan.units(0) + kSlack;
     for (long kb = 0; kb < plan.blocks_k; kb++) {
         const long k0 = kb * plan.depth, count = least(plan.depth, p.K - k0);
-        const Left left = left_block(room, p.a, m0, rows, k0, count, p.in_half);
+        const Left left = left_block(room, p.a, m0, rows, k0, count, p.M - m0 - rows, p.in_half);
         const bool last = kb + 1 == plan.blocks_k;
         for (long j = j0; j < j1; j++) {
             const long columns = least(kColumns, p.N - j * kColumns);
@@ -72,7 +72,7 @@ kernels::Outcome multiply(Engine* engine, const Product& p) {
     if (p.M <= 0 || p.N <= 0) return kernels::kDone;
     Plan plan = plan_of(p);
     const size_t packed = static_cast<size_t>(plan.panels) * plan.blocks_k * plan.units(0) * kColumns * 4;
-    const size_t local = static_cast<size_t>(kBlockRows) * (plan.units(0) + kBlockPanels * kColumns) * 4;
+    const size_t local = static_cast<size_t>(kBlockRows) * (plan.units(0) + kBlockPanels * kColumns) * 4 + kSlack * 4;
     plan.b = static_cast<float*>(shared_room(engine, packed));
     if (!plan.b || !local_rooms(engine, local)) return kernels::kNoMemory;
 #pragma omp parallel num_threads(engine->threads)

@@ -11,8 +11,10 @@ struct Left {
     long row_step, unit_step, group_step;
 };
 
-// Rows [r0, r0 + rows) and columns [k0, k0 + count) of A. `room` holds round_up(rows, kRows)·units floats and is
-// written only where A does not serve as it lies: it has another type, or lies the other way.
-Left left_block(float* room, const Matrix& a, long r0, long rows, long k0, long count, bool in_half);
+// Rows [r0, r0 + rows) and columns [k0, k0 + count) of A, which has `beyond` more rows. `room` holds
+// round_up(rows, kRows)·units + kSlack floats and is written only where A does not serve as it lies: it has another
+// type, or lies the other way.
+constexpr long kSlack = 16;
+Left left_block(float* room, const Matrix& a, long r0, long rows, long k0, long count, long beyond, bool in_half);
 
 }  // namespace KERNELS_ISA

@@ -50,6 +50,7 @@ INLINE Vf load(const float* p) { return *reinterpret_cast<const VfAt*>(p); }
 INLINE void store(float* p, Vf v) { *reinterpret_cast<VfAt*>(p) = v; }
 INLINE Vf splat(float x) { return x - Vf{}; }
 INLINE Vf pick(Vi mask, Vf yes, Vf no) { return (Vf)((mask & (Vi)yes) | (~mask & (Vi)no)); }
+INLINE Vi pick_index(Vi mask, Vi yes, Vi no) { return (mask & yes) | (~mask & no); }
 INLINE Vf larger(Vf a, Vf b) { return a > b ? a : b; }
 
 INLINE Vf widen(Vh h) { return (Vf)(__builtin_convertvector(h, Vu) << 16); }
@@ -103,18 +104,47 @@ INLINE void store_up_to(T* p, Vf v, long n) {
     else store_part(p, v, n);
 }
 
-// Sums run over the lanes in a fixed order, so that they are the same bits in every run.
+INLINE Vi lane_numbers() {
+    Vi lanes{};
+    for (int i = 0; i < W; i++) lanes[i] = i;
+    return lanes;
+}
+// v where a lane's number is below n, else zero.
+INLINE Vf first_lanes(Vf v, long n) { return pick(lane_numbers() < (int)(n < 0 ? 0 : n), v, Vf{}); }
+
+// Sum and largest over the lanes, in a fixed order of halves, so that they are the same bits in every run.
 INLINE float sum(Vf v) {
-    float total = 0;
-    for (long step = W / 2; step > 0; step /= 2)
-        for (long i = 0; i < step; i++) v[i] += v[i + step];
-    total = v[0];
-    return total;
+    for (int step = W / 2; step > 0; step /= 2) v += __builtin_shuffle(v, lane_numbers() ^ step);
+    return v[0];
 }
 INLINE float peak(Vf v) {
-    float found = v[0];
-    for (long i = 1; i < W; i++) found = v[i] > found ? v[i] : found;
-    return found;
+    for (int step = W / 2; step > 0; step /= 2) v = larger(v, __builtin_shuffle(v, lane_numbers() ^ step));
+    return v[0];
+}
+
+// Two vectors of float as bf16 pairs: lane i of `even` in the low half of lane i, of `odd` in the high half.
+INLINE Vu pairs(Vf even, Vf odd) {
+#if KERNELS_BF16_DOT
+    const Vu low = __builtin_convertvector(narrow(even), Vu), high = __builtin_convertvector(narrow(odd), Vu);
+    return low | high << 16;
+#else
+    return round_bits(even) | round_bits(odd) << 16;
+#endif
+}
+
+// Rows become columns (Eklundh 1972): each step exchanges blocks of twice the size.
+INLINE void transpose(Vf (&rows)[W]) {
+    const Vi lanes = lane_numbers();
+    for (int step = 1; step < W; step *= 2) {
+        const Vi upper = (lanes & step) != 0;
+        const Vi stay = pick_index(upper, (lanes ^ step) + (int)W, lanes), go = pick_index(upper, lanes + (int)W, lanes ^ step);
+        for (int i = 0; i < W; i++) {
+            if (i & step) continue;
+            const Vf a = rows[i], b = rows[i | step];
+            rows[i] = __builtin_shuffle(a, b, stay);
+            rows[i | step] = __builtin_shuffle(a, b, go);
+        }
+    }
 }
 
 INLINE Vf root(Vf v) {
