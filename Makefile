@@ -14,6 +14,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := requirements/build.txt requirements/dev.txt
 KERNELS := CMakeLists.txt $(wildcard kernels/cpu/src/*)
 FUZZ_SECONDS ?= 30
+# The one requirement of a package that is left out on purpose: docs/decisions/0016-tokenizers.md.
+LEFT_OUT := tokenizers [0-9.]* requires huggingface-hub, which is not installed.
 
 demo: preflight $(READY) ## the whole job once, in about five minutes: seal, train, export, verify
 	@$(BIN)/python -I -m appliance.demo
@@ -87,7 +89,7 @@ $(READY): $(LOCKED) pyproject.toml $(KERNELS)
 	"$$python" -m venv $(VENV)
 	@$(PIP) install --no-deps --require-hashes $(LOCKED:%=-r %)
 	@$(PIP) install --no-build-isolation --no-deps --no-index --editable .
-	@$(PIP) check
+	@! $(PIP) check | grep -vx -e 'No broken requirements found.' -e '$(LEFT_OUT)'
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'cmake -S . -B build/kernels -G Ninja --log-level=WARNING >/dev/null; \
 	cmake --build build/kernels -- --quiet'
 	@touch $@

@@ -24,7 +24,7 @@ LAYERS = {
     "audit": ("audit", "nacl"),
     "kernels": ("kernels", "numpy", "cupy"),
     "policy": ("policy", "cedarpy", "cryptography", "nacl"),
-    "appliance.training": ("appliance.training", "appliance.errors", "kernels", "numpy"),
+    "appliance.training": ("appliance.training", "appliance.errors", "kernels", "numpy", "tokenizers"),
 }
 
 # One module of a layer that may name more, inside a function: an auditor without a post-quantum key does
@@ -61,6 +61,7 @@ HOMES = {
     "pkcs11": ("appliance.custody",),
     "shamir_mnemonic": ("appliance.custody",),
     "sqlite3": ("appliance.catalog",),
+    "tokenizers": ("appliance.training.bpe",),
     "tpm2_pytss": ("appliance.custody",),
 }
 
@@ -347,7 +348,7 @@ def test_training_runs_without_vault_daemon_or_keys():
     held = held_after_importing("appliance.training")
     own = {name for name in held if ours(name) and not within(name, ("appliance.training", "kernels"))}
     assert own == {"appliance", "appliance.errors"}
-    assert foreign(held) == {"numpy"}
+    assert foreign(held) == {"numpy", "tokenizers"}
 
 
 def test_the_front_process_holds_no_keys_no_rules_and_no_numbers():

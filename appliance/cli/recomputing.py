@@ -8,13 +8,14 @@ from contextlib import closing
 from pathlib import Path
 
 from appliance.cli.files import read_small
-from appliance.errors import IntegrityError
+from appliance.errors import IntegrityError, UsageError
 from appliance.training.checkpoint import Digests, TrainingState
 from appliance.training.config import parse_config
-from appliance.training.data import ByteCorpus
+from appliance.training.data import Corpus
 from appliance.training.replay import replay
 from appliance.training.safetensors import Array
 from appliance.training.tensorfile import TensorFile
+from appliance.training.tokenizer import ByteTokenizer
 from appliance.training.trainer import Trainer
 from kernels import Backend, backend, fastest
 from kernels.errors import BackendMissing
@@ -28,7 +29,13 @@ def recompute(
     state = None
     if weights is not None and optimizer is not None:
         state = TrainingState(_tensors(weights)[0], *_tensors(optimizer))
-    corpus = ByteCorpus([path.read_bytes() for path in corpora], parsed)
+    names = [name for name, _ in parsed.data.corpus]
+    if len(corpora) != len(names):
+        raise UsageError(
+            f"recompute: expected {len(names)} corpora, in the order {', '.join(names)}, found {len(corpora)}"
+        )
+    sources = {name: _OpenFile(path) for name, path in zip(names, corpora, strict=True)}
+    corpus = Corpus(sources, ByteTokenizer(), parsed)
     ops = _arithmetic(state.metadata.get("backend", "") if state else "", parsed.train.threads or None)
     return replay(Trainer(parsed, corpus, ops, state), steps)
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from appliance.bundle.content import TextChecker
 from appliance.errors import ContentRefused
-from appliance.training.data import SEPARATOR, split_documents
+from appliance.training.data import split_documents
+from appliance.training.documents import SEPARATOR
 
 BEST = 9  # the level of `gzip -9` and of `xz -9`
 _PARAGRAPH = "\n\n"

@@ -18,18 +18,20 @@ from appliance.training import safetensors
 from appliance.training.config import TrainConfig
 from appliance.training.layout import Buffer
 from appliance.training.safetensors import Array
+from appliance.training.watch import Watch, parse_watch
 
-FORMAT = "appliance-training-state/1"
+FORMAT = "appliance-training-state/2"
 _FIRST, _SECOND = "first.", "second."
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands: the step that comes next (0-based), and the config and backend it runs with."""
+    """Where a run stands: the step that comes next (0-based), config and backend, and what it remembers."""
 
     step: int
     config_digest: str
     backend: str
+    watch: Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,13 @@ def encode_progress(progress: Progress) -> dict[str, str]:
         "step": str(progress.step),
         "config_sha256": progress.config_digest,
         "backend": progress.backend,
+        "watch": progress.watch.encode(),
     }
 
 
 def parse_progress(metadata: Mapping[str, str], config: TrainConfig) -> Progress:
     """Check metadata against the config to resume with; raise `ContentRefused`."""
-    expected = {"format", "step", "config_sha256", "backend"}
+    expected = {"format", "step", "config_sha256", "backend", "watch"}
     if metadata.keys() != expected or metadata["format"] != FORMAT:
         raise ContentRefused(
             f"checkpoint: expected metadata {', '.join(sorted(expected))} of format {FORMAT}, found "
@@ -127,7 +130,8 @@ def parse_progress(metadata: Mapping[str, str], config: TrainConfig) -> Progress
         raise ContentRefused(
             f"checkpoint: expected a step from 0 to {config.train.steps}, found {step[:20]!r}"
         )
-    return Progress(int(step), metadata["config_sha256"], metadata["backend"])
+    watch = parse_watch(metadata["watch"])
+    return Progress(int(step), metadata["config_sha256"], metadata["backend"], watch)
 
 
 def encode_moments(first: Buffer, second: Buffer) -> dict[str, Array]:

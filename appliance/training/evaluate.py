@@ -1,7 +1,8 @@
-"""How well a model predicts text it has not seen, in bits per byte.
+"""How well a model predicts text it has not seen, in nats per token and bits per byte.
 
-Every byte of the stream after its first is predicted exactly once, with at least half a context before it
-where the stream has that much: windows overlap by half, and only what no earlier window scored counts.
+Every token of the stream after its first is predicted exactly once, with at least half a context before it
+where the stream has that much: windows overlap by half, and only what no earlier window scored counts. Bits
+per byte compare models whatever their tokenizer is.
 """
 
 from __future__ import annotations
@@ -11,13 +12,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from appliance.training.arena import Arena
+from appliance.training.data import HeldOut
 from appliance.training.model import GPT
 from kernels import Integers
 
 Map = Callable[[Callable[[int], float], Iterable[int]], Iterable[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The loss on some text: of how many tokens and bytes, and their means."""
+
+    tokens: int
+    size_bytes: int
+    nats_per_token: float
+    bits_per_byte: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,23 +40,22 @@ class Window:
     end: int
 
 
-def bits_per_byte(
-    model: GPT, arenas: Sequence[Arena], stream: npt.NDArray[np.uint8], each: Map = map
-) -> float:
-    """Mean of -log₂ p(byte) over `stream` (uint8, at least 2 bytes).
+def evaluate(model: GPT, arenas: Sequence[Arena], text: HeldOut, each: Map = map) -> Evaluation:
+    """Predict `text` (at least 2 tokens).
 
     The windows are dealt to the arenas in turn, and `each` maps over the arenas, perhaps on threads; the sum
     is taken in a fixed order either way.
     """
-    T = arenas[0].time
-    padded = np.zeros(max(stream.size, T + 1), dtype=np.int64)
-    padded[: stream.size] = stream
-    windows = cut(stream.size - 1, T)
+    T, predicted = arenas[0].time, text.tokens.size - 1
+    padded = np.zeros(max(text.tokens.size, T + 1), dtype=np.int64)
+    padded[: text.tokens.size] = text.tokens
+    windows = cut(predicted, T)
 
     def nats(lane: int) -> float:
         return _nats(model, arenas[lane], padded, windows[lane :: len(arenas)])
 
-    return sum(each(nats, range(len(arenas)))) / (stream.size - 1) / math.log(2.0)
+    total = sum(each(nats, range(len(arenas))))
+    return Evaluation(predicted, text.size_bytes, total / predicted, total / text.size_bytes / math.log(2.0))
 
 
 def cut(predictions: int, T: int) -> list[Window]:

@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from appliance.errors import ContentRefused
-from appliance.training.data import Batch
-from appliance.training.evaluate import bits_per_byte
+from appliance.training.data import Batch, HeldOut
+from appliance.training.evaluate import Evaluation, evaluate
 from appliance.training.layout import Buffer
 from appliance.training.model import GPT, Place
 
@@ -54,9 +53,9 @@ class Lanes:
             total.flat += part.flat
         return sum(losses), total
 
-    def evaluate(self, stream: npt.NDArray[np.uint8]) -> float:
-        """Bits per byte of `stream` under the present weights."""
-        return bits_per_byte(self._model, self._arenas, stream, self._map)
+    def evaluate(self, text: HeldOut) -> Evaluation:
+        """How well the present weights predict `text`."""
+        return evaluate(self._model, self._arenas, text, self._map)
 
     def _one(self, lane: int, batch: Batch, place: Place | None) -> float:
         span, gradients, loss = self._spans[lane], self._gradients[lane], 0.0

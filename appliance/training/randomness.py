@@ -17,8 +17,10 @@ class Purpose(IntEnum):
     """Separates streams of one seed: a draw for one purpose tells nothing about another's."""
 
     INITIAL_WEIGHTS = 1
-    BATCH = 2
+    SHUFFLE = 2
     SAMPLE = 3
+    SHIFT = 4
+    MIXTURE = 5
 
 
 def raw(seed: int, purpose: Purpose, counter: int, count: int) -> npt.NDArray[np.uint64]:

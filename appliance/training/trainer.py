@@ -1,8 +1,8 @@
 """One training run as a plain object: `step()` until `done`; the caller owns time, events and files.
 
 Guarantees, on one backend and machine: two runs of one config and corpus give equal bits, and so does a run
-that was stopped after any step and resumed from its state. A step whose loss or gradient is not
-finite changes nothing: the weights are still those after the step before.
+that was stopped after any step and resumed from its state. A step whose loss or gradient is not finite, or
+whose loss is a spike, changes nothing: the weights are still those after the step before.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from appliance.errors import ContentRefused, JobFailed
 from appliance.training import accounting, checkpoint
 from appliance.training.checkpoint import Progress, TrainingState
 from appliance.training.config import TrainConfig
-from appliance.training.data import ByteCorpus
+from appliance.training.data import Corpus
+from appliance.training.evaluate import Evaluation
 from appliance.training.lanes import Lanes, thread_count
 from appliance.training.layout import Buffer
+from appliance.training.memory import check_memory
 from appliance.training.model import GPT, Place, fill
 from appliance.training.optimizer import AdamW
 from appliance.training.safetensors import Array
 from appliance.training.schedule import learning_rate
+from appliance.training.watch import Watch
 from kernels import Backend
 
 
@@ -42,7 +45,7 @@ class Trainer:
     """A run at some step. Everything it needs is in its arguments."""
 
     def __init__(
-        self, config: TrainConfig, corpus: ByteCorpus, backend: Backend, state: TrainingState | None = None
+        self, config: TrainConfig, corpus: Corpus, backend: Backend, state: TrainingState | None = None
     ) -> None:
         """Start at step 0, or go on from `state`; raise `ContentRefused` when it is not of this run.
 
@@ -54,12 +57,15 @@ class Trainer:
                 f"config key train.precision: expected one of {', '.join(backend.PRECISIONS)}, in which the "
                 f"backend {backend.NAME!r} computes on this machine, found {config.train.precision!r}"
             )
+        threads = thread_count(config.train.threads)
+        check_memory(config, min(backend.LANES, config.train.batch))
         self.config = config
         self.corpus = corpus
         self.model = GPT(config.model, backend, precision=config.train.precision)
         self._backend = backend
         self._optimizer = AdamW(self.model.layout, backend)
-        self._lanes = Lanes(self.model, config.train.batch, thread_count(config.train.threads))
+        self._lanes = Lanes(self.model, config.train.batch, threads)
+        self._watch = Watch()
         self._step = 0
         if state is None:
             self.model.initialise(config.train.seed)
@@ -70,7 +76,7 @@ class Trainer:
     def resume(
         cls,
         config: TrainConfig,
-        corpus: ByteCorpus,
+        corpus: Corpus,
         backend: Backend,
         *,
         weights: Mapping[str, Array],
@@ -87,8 +93,9 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        """Whether all steps of the config have been taken."""
-        return self._step >= self.config.train.steps
+        """Whether all steps of the config have been taken, or evaluations have long brought no gain."""
+        run = self.config.train
+        return self._step >= run.steps or bool(run.patience and self._watch.idle >= run.patience)
 
     @property
     def flops(self) -> int:
@@ -96,35 +103,42 @@ class Trainer:
         return self._step * accounting.flops_per_step(self.config)
 
     def step(self) -> StepResult:
-        """Take one step; raise `JobFailed`, naming it, when the loss or the gradient is not finite."""
+        """Take one step; raise `JobFailed`, naming it and a tensor, when the loss ends or jumps."""
         step, run = self._step, self.config.train
         if self.done:
             raise JobFailed(
-                f"step {step}: expected at most train.steps = {run.steps} steps; the run is complete"
+                f"step {step}: expected at most train.steps = {run.steps} steps, and none once "
+                "train.patience evaluations brought no gain; the run is complete"
             )
         batch = self.corpus.batch(step)
         loss, gradients = self._lanes.loss_and_gradient(batch, Place(run.seed, step, 0))
         norm = self._backend.global_norm(gradients.flat)
         _check_finite(step, loss, norm, gradients)
+        _check_spike(step, loss, self._watch.limit(run.spike), gradients)
         rate = learning_rate(run, step)
         self._optimizer.update(
             self.model.parameters, gradients, run, step=step, learning_rate=rate, norm=norm
         )
+        self._watch = self._watch.after_step(loss)
         self._step = step + 1
         return StepResult(step, loss, norm, rate, batch.tokens.size)
 
-    def evaluate(self) -> float:
-        """Bits per byte of the held-out text under the present weights; changes nothing.
+    def evaluate(self) -> Evaluation:
+        """Predict the held-out text with the present weights, which stay as they are.
 
-        Raises `JobFailed` when the figure is not finite.
+        With `train.patience`, an evaluation that is due (every `eval_every` steps) counts. Raises `JobFailed`
+        when the figure is not finite.
         """
-        figure = self._lanes.evaluate(self.corpus.held_out)
-        if not math.isfinite(figure):
+        found = self._lanes.evaluate(self.corpus.held_out)
+        if not math.isfinite(found.bits_per_byte):
             raise JobFailed(
-                f"evaluation before step {self._step}: expected finite bits per byte, found {figure}. Lower "
-                "train.learning_rate and start from the last checkpoint"
+                f"evaluation before step {self._step}: expected finite bits per byte, found "
+                f"{found.bits_per_byte}. Lower train.learning_rate and start from the last checkpoint"
             )
-        return figure
+        run = self.config.train
+        if run.patience and self._step % run.eval_every == 0:
+            self._watch = self._watch.after_evaluation(self._step, found.bits_per_byte)
+        return found
 
     def weights(self) -> dict[str, Array]:
         """Tensors by name: views, valid until the next step."""
@@ -133,7 +147,7 @@ class Trainer:
     def optimizer_state(self) -> tuple[dict[str, Array], dict[str, str]]:
         """Moments by name (views, valid until the next step) and the metadata to keep with them."""
         moments = checkpoint.encode_moments(self._optimizer.first, self._optimizer.second)
-        progress = Progress(self._step, self.config.digest(), self._backend.NAME)
+        progress = Progress(self._step, self.config.digest(), self._backend.NAME, self._watch)
         return moments, checkpoint.encode_progress(progress)
 
     def state(self) -> TrainingState:
@@ -146,7 +160,7 @@ class Trainer:
         self.model.load(state.weights)
         fill(self._optimizer.first, first, "checkpoint, first moments")
         fill(self._optimizer.second, second, "checkpoint, second moments")
-        self._step = progress.step
+        self._step, self._watch = progress.step, progress.watch
 
 
 def _check_finite(step: int, loss: float, norm: float, gradients: Buffer) -> None:
@@ -158,4 +172,16 @@ def _check_finite(step: int, loss: float, norm: float, gradients: Buffer) -> Non
         + (f", first in tensor {broken[0]}" if broken else "")
         + "; the weights are unchanged since the step before. Lower train.learning_rate or train.clip "
         "and start from the last checkpoint"
+    )
+
+
+def _check_spike(step: int, loss: float, limit: float, gradients: Buffer) -> None:
+    if loss <= limit:
+        return
+    largest = max(gradients.views, key=lambda name: float(np.square(gradients.views[name]).sum()))
+    raise JobFailed(
+        f"step {step}: expected a loss of at most {limit:.4g} nats, train.spike times its running mean, "
+        f"found {loss:.4g}, with the largest gradient in tensor {largest}; the weights are unchanged since "
+        "the step before. Lower train.learning_rate or train.clip, or raise train.spike, and start from the "
+        "last checkpoint"
     )

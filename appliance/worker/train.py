@@ -15,10 +15,11 @@ from appliance.errors import ContentRefused, IntegrityError, JobFailed
 from appliance.messages import Channel
 from appliance.training.checkpoint import TrainingState, parse_progress
 from appliance.training.config import TrainConfig, parse_config
-from appliance.training.data import ByteCorpus
+from appliance.training.data import Corpus
 from appliance.training.lanes import thread_count
 from appliance.training.safetensors import Array
 from appliance.training.tensorfile import TensorFile
+from appliance.training.tokenizer import ByteTokenizer
 from appliance.training.trainer import StepResult, Trainer
 from appliance.worker.checkpoints import Checkpoints
 from appliance.worker.port import Port, SealedInput
@@ -52,8 +53,19 @@ def prepare(port: Port, *, repeat: bool = False) -> Trainer:
     ops = _arithmetic(threads, before.backend if before and repeat else "")
     sys.stderr.write(f"computing on {ops.NAME}, {threads} threads, {config.train.precision}\n")
     port.send(Began(before.step if before else 0, before.backend if before else ops.NAME, ops.NAME, threads))
-    corpus = ByteCorpus([whole(port.want_input("corpus", each)) for each, _ in config.data.corpus], config)
-    return Trainer(config, corpus, ops, state)
+    return Trainer(config, _corpus(port, config), ops, state)
+
+
+def _corpus(port: Port, config: TrainConfig) -> Corpus:
+    """Open the corpora that the config names: whole if they are small, and else as the run needs them."""
+    items = {name: port.want_input("corpus", name) for name, _ in config.data.corpus}
+    readers = {name: item.reader() for name, item in items.items()}
+    corpus = Corpus(readers, ByteTokenizer(), config)
+    if corpus.held:
+        for name, item in items.items():
+            readers[name].close()
+            item.close()
+    return corpus
 
 
 def _arithmetic(threads: int, name: str) -> Backend:
@@ -120,11 +132,11 @@ class _Run:
     def carry_out(self) -> None:
         """Step until done or stopped; the last state is always checkpointed."""
         trainer, run, checkpoints = self._trainer, self._config.train, self._checkpoints
-        self._tell(None, trainer.evaluate())
+        self._tell(None, trainer.evaluate().bits_per_byte)
         while not trainer.done and not self._port.stop_requested():
             result = self._step()
             if trainer.next_step % run.eval_every == 0 or trainer.done:
-                self._tell(result, trainer.evaluate())
+                self._tell(result, trainer.evaluate().bits_per_byte)
             elif time.monotonic() - self._told >= PROGRESS_S:
                 self._tell(result, UNKNOWN)
             if trainer.next_step % run.checkpoint_every == 0:
@@ -144,7 +156,8 @@ class _Run:
 
     def _tell(self, result: StepResult | None, bits_per_byte: float) -> None:
         trainer, now = self._trainer, time.monotonic()
-        tokens = (trainer.next_step - self._told_step) * self._config.train.batch * self._config.model.context
+        run, model = self._config.train, self._config.model
+        tokens = (trainer.next_step - self._told_step) * run.sequences * model.context
         rate = tokens / (now - self._told) if tokens else UNKNOWN
         loss = result.loss if result else UNKNOWN
         learning_rate = result.learning_rate if result else UNKNOWN

@@ -16,7 +16,7 @@ from appliance.bundle.parts import copy_part
 from appliance.errors import ContentRefused, ProtocolError
 from appliance.messages import Channel, close_fds
 from appliance.training.config import MAX_CONFIG_BYTES, parse_config
-from appliance.training.data import SEPARATOR
+from appliance.training.documents import SEPARATOR
 from appliance.worker.port import Port, SealedOutput, read_key
 from appliance.worklink import Begin, CopyPart, Finished, OpenPart, PartCopied, PartDone, Proceed
 

@@ -17,7 +17,7 @@ from appliance.bundle.manifest import parse_manifest
 from appliance.errors import ContentRefused
 from appliance.messages import Channel
 from appliance.training.config import MAX_CONFIG_BYTES, parse_config
-from appliance.training.data import SEPARATOR
+from appliance.training.documents import SEPARATOR
 from appliance.worker.port import Port, SealedInput
 from appliance.worklink import Begin, Finished, MemberHashed, Verified
 

@@ -19,7 +19,10 @@ from appliance.demo.narrator import INDENT, Narrator, clean_environment
 from appliance.demo.previous import HOME, MARK, Ground, end, is_custodian
 from appliance.errors import AlreadyExists, ApplianceError, Busy
 from appliance.training.config import parse_config
-from appliance.training.data import SEPARATOR, ByteCorpus
+from appliance.training.data import Corpus
+from appliance.training.documents import SEPARATOR
+from appliance.training.source import HeldBytes
+from appliance.training.tokenizer import ByteTokenizer
 
 
 def test_each_paragraph_stands_in_one_document_only():
@@ -45,7 +48,9 @@ def test_the_reference_of_this_python_is_text_that_the_appliance_takes():
 def test_the_compressors_get_the_bytes_that_the_model_predicts():
     texts = [f"document {number} " * (5 + number % 7) for number in range(200)]
     config = parse_config(b'[train]\nvalidation_fraction = 0.2\n[model]\ncontext = 16\n[data]\ncorpus = "x"')
-    held_out = ByteCorpus([SEPARATOR.join(text.encode() for text in texts)], config).held_out.tobytes()
+    ((name, _),) = config.data.corpus
+    source = HeldBytes(SEPARATOR.join(text.encode() for text in texts))
+    held_out = Corpus({name: source}, ByteTokenizer(), config).held_out.tokens.tobytes()
     found = corpus.yardsticks(texts, 0.2)
     predicted = held_out[1:]  # the first byte is given, every other is predicted
     assert found.held_out_bytes == len(predicted)

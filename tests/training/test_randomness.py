@@ -21,16 +21,17 @@ def test_streams_of_other_seeds_purposes_and_counters_differ():
     ]
     assert len(set(streams)) == len(streams)
     assert (
-        randomness.raw(1, Purpose.BATCH, 3, 8).tobytes() == randomness.raw(1, Purpose.BATCH, 3, 8).tobytes()
+        randomness.raw(1, Purpose.SHUFFLE, 3, 8).tobytes()
+        == randomness.raw(1, Purpose.SHUFFLE, 3, 8).tobytes()
     )
 
 
 def test_a_shorter_draw_is_the_beginning_of_a_longer_one():
-    assert (randomness.raw(1, Purpose.BATCH, 0, 3) == randomness.raw(1, Purpose.BATCH, 0, 9)[:3]).all()
+    assert (randomness.raw(1, Purpose.SHUFFLE, 0, 3) == randomness.raw(1, Purpose.SHUFFLE, 0, 9)[:3]).all()
 
 
 def test_integers_fill_their_range_evenly():
-    draws = randomness.integers(3, Purpose.BATCH, 0, count=20_000, below=7)
+    draws = randomness.integers(3, Purpose.SHUFFLE, 0, count=20_000, below=7)
     counts = np.bincount(draws, minlength=7)
     assert len(counts) == 7
     assert abs(counts - 20_000 / 7).max() < 250  # five standard deviations

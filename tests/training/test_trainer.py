@@ -72,8 +72,8 @@ def test_a_run_learns_an_easy_text(make_trainer):
     trainer = make_trainer(steps=150, batch=8, learning_rate=0.01, warmup_steps=10)
     before = trainer.evaluate()
     losses = [result.loss for result in finish(trainer)]
-    assert before > 7.5  # bits; eight for bytes drawn evenly
-    assert trainer.evaluate() < 2.5
+    assert before.bits_per_byte > 7.5  # eight for bytes drawn evenly
+    assert trainer.evaluate().bits_per_byte < 2.5
     assert np.mean(losses[-10:]) < 0.4 * np.mean(losses[:10])
 
 
@@ -105,6 +105,49 @@ def test_numbers_that_end_stop_the_run_name_the_step_and_leave_the_weights(make_
     assert trainer.next_step == 1
 
 
+def test_a_loss_far_above_its_mean_stops_the_run_names_step_and_tensor_and_leaves_the_weights(make_trainer):
+    trainer = make_trainer(spike=1.5)
+    for _ in range(3):
+        trainer.step()
+    trainer.model.parameters.views["ln_f.weight"][...] *= 1000.0
+    before = bits(trainer)
+    with pytest.raises(
+        JobFailed, match=r"step 3: expected a loss of at most 8\.\d+ nats, .* in tensor \S+; the weights"
+    ):
+        trainer.step()
+    assert bits(trainer) == before
+    calm = make_trainer(spike=1.5)
+    assert len(finish(calm)) == 6
+
+
+@pytest.mark.parametrize("stop", [2, 4, 6])
+def test_a_run_without_gain_ends_early_also_when_it_was_resumed(make_trainer, stop):
+    setting = {"steps": 100, "warmup_steps": 0, "eval_every": 2, "patience": 3, "learning_rate": 1e-9}
+    setting["min_learning_rate"] = 0.0
+
+    def run(trainer):
+        while not trainer.done:
+            trainer.step()
+            if trainer.next_step % 2 == 0:
+                trainer.evaluate()
+                trainer.evaluate()  # the same step counts once
+            if trainer.next_step == stop:
+                trainer = make_trainer(saved(trainer), **setting)
+        return trainer
+
+    # Rounding alone moves the figure: it gains at most a few times by chance.
+    whole = run(make_trainer(**setting))
+    assert 6 <= whole.next_step < 100
+    with pytest.raises(JobFailed, match=r"none once train\.patience evaluations brought no gain"):
+        whole.step()
+    plain = make_trainer(**setting)
+    while not plain.done:
+        plain.step()
+        if plain.next_step % 2 == 0:
+            plain.evaluate()
+    assert bits(plain) == bits(whole)
+
+
 def test_an_evaluation_that_is_not_finite_is_told_apart_from_a_figure(make_trainer):
     trainer = make_trainer()
     trainer.model.parameters.views["ln_f.weight"][0] = np.nan
@@ -123,6 +166,10 @@ def test_an_evaluation_that_is_not_finite_is_told_apart_from_a_figure(make_train
         ("config_sha256", "0" * 64, "expected a state of the config .*found one of 0000000000000000"),
         ("format", "other/1", "this is no optimizer state of ours"),
         ("more", "x", "this is no optimizer state of ours"),
+        ("watch", "0x1p0 0x1p0 0", "expected a watch of four numbers, found something else"),
+        ("watch", "nan inf 0 -1", "expected a watch of four numbers in range"),
+        ("watch", "0x1p0 0x1p0 0 " + "9" * 5000, "expected a watch of four numbers"),
+        ("watch", "1.0 inf 0 -1", "expected a watch of four numbers"),
     ],
 )
 def test_a_state_of_another_run_is_refused(make_trainer, key, value, message):
