@@ -79,14 +79,14 @@ class HybridIdentity(Identity):
         """Return the file key, or None; raises IntegrityError for a low-order X25519 half of the share."""
         share = stanza.share()
         lattice, curve = self._private()
-        try:
-            curve.exchange(X25519PublicKey.from_public_bytes(share[_LATTICE_SHARE_SIZE:]))
-        except ValueError as error:
-            raise IntegrityError("age header: a hybrid share holds a low-order point; refused") from error
         private = hpke.MLKEM768X25519PrivateKey(lattice, curve)
         try:
             return bytearray(_SUITE.decrypt(share + stanza.body, private, info=_INFO))
-        except InvalidTag:
+        except InvalidTag:  # also what the library says of a low-order point: the file is bad, not another's
+            try:
+                curve.exchange(X25519PublicKey.from_public_bytes(share[_LATTICE_SHARE_SIZE:]))
+            except ValueError as error:
+                raise IntegrityError("age header: a hybrid share holds a low-order point; refused") from error
             return None
 
     def _private(self) -> tuple[MLKEM768PrivateKey, X25519PrivateKey]:

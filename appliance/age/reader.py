@@ -33,6 +33,7 @@ class PayloadReader(io.RawIOBase):
         self.size = (self._count - 1) * CHUNK_SIZE + final_size
         """Plaintext bytes in all."""
         self._at = 0
+        self._sealed = memoryview(bytearray(SEALED_SIZE))  # of one chunk: a lane's buffer costs more to get
         self._held = memoryview(bytearray(CHUNK_SIZE))
         self._held_index = -1
         self._hold(self._count - 1)  # before any position is trusted: the end is where it claims to be
@@ -116,7 +117,7 @@ class PayloadReader(io.RawIOBase):
         def batch(lane: Lane, number: int) -> None:
             first = number * BATCH
             chunks = min(BATCH, count - first)
-            self._decrypt(lane, index + first, chunks, out[first * CHUNK_SIZE :])
+            self._decrypt(lane, index + first, chunks, lane.inward, out[first * CHUNK_SIZE :])
 
         batches = -(-count // BATCH)
         side_by_side(self._lanes[:batches], numbers(batches), batch)
@@ -124,13 +125,13 @@ class PayloadReader(io.RawIOBase):
     def _hold(self, index: int) -> None:
         if self._held_index != index:
             self._held_index = -1
-            self._decrypt(self._lanes[0], index, 1, self._held)
+            self._decrypt(self._lanes[0], index, 1, self._sealed, self._held)
             self._held_index = index
 
-    def _decrypt(self, lane: Lane, index: int, count: int, out: memoryview) -> None:
-        """Read `count` chunks from `index`, at most a batch, and open them into the beginning of `out`."""
+    def _decrypt(self, lane: Lane, index: int, count: int, room: memoryview, out: memoryview) -> None:
+        """Read `count` chunks from `index` into `room` and open them into the beginning of `out`."""
         end = min((index + count) * SEALED_SIZE, self._length)
-        sealed = lane.inward[: end - index * SEALED_SIZE]
+        sealed = room[: end - index * SEALED_SIZE]
         _pread(self._fd, sealed, self._offset + index * SEALED_SIZE)
         lane.open(index, sealed, out, final=index + count == self._count)
 

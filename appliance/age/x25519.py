@@ -54,12 +54,16 @@ class X25519Recipient:
 
 
 class X25519Identity(Identity):
-    """An `AGE-SECRET-KEY-1…` secret."""
+    """An `AGE-SECRET-KEY-1…` secret; its public half is computed once."""
 
-    __slots__ = ()
+    __slots__ = ("_recipient",)
 
     kind = "X25519"
     prefix = "age-secret-key-"
+
+    def __init__(self, secret: bytes | bytearray) -> None:
+        super().__init__(secret)
+        self._recipient: X25519Recipient | None = None
 
     @classmethod
     def generate(cls) -> X25519Identity:
@@ -69,16 +73,17 @@ class X25519Identity(Identity):
     @property
     def recipient(self) -> X25519Recipient:
         """The public half."""
-        return X25519Recipient(self._private().public_key().public_bytes_raw())
+        return self._recipient_of(self._private())
 
     def unwrap(self, stanza: Stanza) -> bytearray | None:
         """Return the file key, or None; raises IntegrityError for a low-order share (RFC 7748, 6.1)."""
         share = stanza.share()
         try:
-            shared = self._private().exchange(X25519PublicKey.from_public_bytes(share))
+            private = self._private()
+            shared = private.exchange(X25519PublicKey.from_public_bytes(share))
         except ValueError as error:
             raise IntegrityError("age header: an X25519 share is a low-order point; refused") from error
-        wrap_key = hkdf_sha256(shared, share + self.recipient.public, _INFO)
+        wrap_key = hkdf_sha256(shared, share + self._recipient_of(private).public, _INFO)
         file_key = bytearray(FILE_KEY_SIZE)
         try:
             ChaCha20Poly1305(wrap_key).decrypt_into(_ZERO_NONCE, stanza.body, None, file_key)
@@ -87,6 +92,11 @@ class X25519Identity(Identity):
         finally:
             wrap_key[:] = bytes(len(wrap_key))
         return file_key
+
+    def _recipient_of(self, private: X25519PrivateKey) -> X25519Recipient:
+        if self._recipient is None:
+            self._recipient = X25519Recipient(private.public_key().public_bytes_raw())
+        return self._recipient
 
     def _private(self) -> X25519PrivateKey:
         return X25519PrivateKey.from_private_bytes(self.secret())

@@ -11,8 +11,8 @@ import base64
 import hashlib
 import hmac
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 OUTCOMES = ("success", "header", "no match", "mac", "payload")
 CHUNK = 65536
+SEALED = CHUNK + 16
+BYTE_WIDE = tuple(i % 256 for i in range(257))
 Chunks = list[tuple[bytes, bool]]
 
 
@@ -106,6 +108,14 @@ class Maker:
             bytes(12), self.file_key if file_key is None else file_key, None
         )
 
+    def curve_body(self, secret: bytes, share: bytes) -> bytes:
+        """Body that belongs to a given share, computed with the identity instead of the ephemeral secret."""
+        shared = X25519PrivateKey.from_private_bytes(secret).exchange(
+            X25519PublicKey.from_public_bytes(share)
+        )
+        key = hkdf(shared, share + self.public(secret), b"age-encryption.org/v1/X25519")
+        return ChaCha20Poly1305(key).encrypt(bytes(12), self.file_key, None)
+
     def curve(self, secret: bytes) -> bytes:
         share, body = self.curve_parts(secret)
         return wrap(b"X25519 " + b64(share), body)
@@ -120,13 +130,16 @@ class Maker:
         lattice, curve = self.hybrid_keys(seed)
         return lattice.public_key().public_bytes_raw() + curve.public_key().public_bytes_raw()
 
-    def hybrid_parts(self, seed: bytes, file_key: bytes | None = None) -> tuple[bytes, bytes]:
-        """Share and body of a hybrid stanza, by hand."""
+    def hybrid_parts(
+        self, seed: bytes, file_key: bytes | None = None, point: bytes | None = None
+    ) -> tuple[bytes, bytes]:
+        """Share and body of a hybrid stanza, by hand; a low-order `point` makes the curve's secret zero."""
         lattice, curve = self.hybrid_keys(seed)
         lattice_secret, ciphertext = lattice.public_key().encapsulate()
         ephemeral = X25519PrivateKey.from_private_bytes(self.draw.randbytes(32))
         share, public = ephemeral.public_key().public_bytes_raw(), curve.public_key().public_bytes_raw()
-        curve_secret = ephemeral.exchange(curve.public_key())
+        curve_secret = bytes(32) if point else ephemeral.exchange(curve.public_key())
+        share = point or share
         shared = hashlib.sha3_256(
             lattice_secret + curve_secret + share + public + rb"\.//^\ ".strip()
         ).digest()
@@ -145,11 +158,14 @@ class Maker:
         marked = version + b"".join(stanzas) + b"---"
         return marked + b" " + b64(self.mac(marked)) + b"\n"
 
-    def payload(self, chunks: Chunks) -> bytes:
-        cipher = ChaCha20Poly1305(hkdf(self.file_key, self.nonce, b"payload"))
+    def payload(
+        self, chunks: Chunks, *, numbers: Sequence[int] = (), mark: int = 1, salt: bytes | None = None
+    ) -> bytes:
+        """Nonce and chunks; `numbers`, `mark` and `salt` depart from the rules."""
+        cipher = ChaCha20Poly1305(hkdf(self.file_key, self.nonce if salt is None else salt, b"payload"))
         sealed = [
-            cipher.encrypt(i.to_bytes(11, "big") + bytes([final]), plain, None)
-            for i, (plain, final) in enumerate(chunks)
+            cipher.encrypt(number.to_bytes(11, "big") + bytes([mark * final]), plain, None)
+            for number, (plain, final) in zip(numbers or range(len(chunks)), chunks, strict=True)
         ]
         return self.nonce + b"".join(sealed)
 
@@ -192,10 +208,28 @@ def header_vectors() -> Iterator[Vector]:
     yield v("MAC missing", "header", marked + b"\n")
     yield v("MAC not canonical", "header", marked + b" " + not_canonical(mac) + b"\n")
     yield v("MAC line cut off", "header", marked[:-3])
+    yield v("MAC with a carriage return", "header", marked + b" " + mac + b"\r\n")
+    yield v("MAC behind four dashes", "header", marked + b"- " + mac + b"\n")
+    yield v(
+        "MAC in another alphabet", "header", marked + b" " + b64(b"\xff" * 32).replace(b"/", b"_") + b"\n"
+    )
+    yield v("MAC without its line feed", "header", good[:-1])
+    yield v("MAC over the space too", "mac", marked + b" " + b64(m.mac(marked + b" ")) + b"\n")
+    yield v("line feed behind the MAC", "payload", good + b"\n")
+    yield v("version twice", "header", good.replace(b"/v1\n", b"/v1\n" * 2))
+    yield v("version in upper case", "header", m.header(ours, version=b"AGE-ENCRYPTION.ORG/v1\n"))
+    yield v("version missing", "header", m.header(ours, version=b""))
+    yield m.vector("header armor", "header", armor(good + m.payload(chunks_of(b"age"))), b"")
+    yield v("stanzas for others only", "no match", m.header(wrap(b"example.com/x", b"x"), wrap(b"y", b"")))
+    yield v("of more than 64 KiB", "header", m.header(ours, wrap(b"large", bytes(49_000))))
     yield extra("unknown kind", wrap(b"example.com/enigma a b", b"x" * 100), "success")
     yield extra("empty body", wrap(b"empty", b""), "success")
     yield extra("empty last line", wrap(b"full", bytes(48)), "success")
     yield extra("all visible characters", wrap(bytes(range(33, 127)), b"x"), "success")
+    yield extra("two full lines", wrap(b"full", bytes(96)), "success")
+    yield extra("of 16,000 lines", wrap(b"long", bytes(40_000)), "success")
+    yield extra("long argument", wrap(b"a" * 5000, b""), "success")
+    yield extra("many arguments", wrap(b" ".join([b"a"] * 500), b""), "success")
     yield extra("sixty-four in all", b"".join(wrap(b"grease", bytes([i])) for i in range(63)), "success")
     yield extra("sixty-five in all", b"".join(wrap(b"grease", bytes([i])) for i in range(64)))
     yield extra("no arguments", b"->\n\n")
@@ -206,6 +240,15 @@ def header_vectors() -> Iterator[Vector]:
     yield extra("short start", b"> a\n\n")
     yield extra("control character", b"-> a\x01\n\n")
     yield extra("tab", b"-> a\tb\n\n")
+    yield extra("two spaces at the start", b"->  a\n\n")
+    yield extra("no space at the start", b"->a\n\n")
+    yield extra("delete character", b"-> a\x7f\n\n")
+    yield extra("zero byte", b"-> a\0\n\n")
+    yield extra("carriage return in the arguments", b"-> a\r\n\n")
+    yield extra("space in the body", b"-> a\nAA AA\n")
+    yield extra("padding in a full line", b"-> a\n" + b"A" * 62 + b"==\n\n")
+    yield extra("two bits too many in the body", b"-> a\nAAB\n")
+    yield extra("empty line between", b"-> a\n\n\n")
     yield extra("character above ASCII", "-> ä\n\n".encode())
     yield extra("padded body", b"-> a\nAA==\n")
     yield extra("body not canonical", b"-> a\nAB\n")
@@ -218,6 +261,7 @@ def header_vectors() -> Iterator[Vector]:
     yield extra("missing last line", b"-> a\n" + b"A" * 64 + b"\n")
     yield extra("carriage return in the body", b"-> a\nAAAA\r\n")
     yield extra("passphrase beside a key", wrap(b"scrypt " + b64(bytes(16)) + b" 10", bytes(32)))
+    yield extra("two passphrases", wrap(b"scrypt " + b64(bytes(16)) + b" 10", bytes(32)) * 2)
     yield v("passphrase alone", "no match", m.header(wrap(b"scrypt " + b64(bytes(16)) + b" 10", bytes(32))))
 
 
@@ -225,6 +269,13 @@ def not_canonical(text: bytes) -> bytes:
     """Set an unused bit of unpadded base64 whose length leaves two or four of them."""
     letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
     return text[:-1] + letters[letters.index(text[-1]) | 1 :][:1]
+
+
+def armor(data: bytes) -> bytes:
+    """The textual form, which the appliance neither writes nor reads."""
+    text = base64.b64encode(data)
+    lines = b"".join(text[i : i + 64] + b"\n" for i in range(0, len(text), 64))
+    return b"-----BEGIN AGE ENCRYPTED FILE-----\n" + lines + b"-----END AGE ENCRYPTED FILE-----\n"
 
 
 def curve_vectors() -> Iterator[Vector]:
@@ -252,8 +303,23 @@ def curve_vectors() -> Iterator[Vector]:
     yield v("long share", "header", one(b"X25519 " + b64(share + b"\0")))
     yield v("share not canonical", "header", one(b"X25519 " + not_canonical(b64(share))))
     yield v("share padded", "header", one(b"X25519 " + b64(share) + b"="))
-    yield v("share of low order", "header", one(b"X25519 " + b64(bytes(32))))
-    yield v("share of order eight", "header", one(b"X25519 " + b64(LOW_ORDER_EIGHT)))
+    for point in LOW_ORDER:  # with the body that fits the secret everybody knows: zero
+        shared = hkdf(bytes(32), point + m.public(m.secret), b"age-encryption.org/v1/X25519")
+        known = ChaCha20Poly1305(shared).encrypt(bytes(12), m.file_key, None)
+        yield v(f"low-order share {point.hex()}", "header", one(b"X25519 " + b64(point), known))
+    high = share[:-1] + bytes([share[-1] | 0x80])
+    yield v(
+        "share with its unused bit set", "success", one(b"X25519 " + b64(high), m.curve_body(m.secret, high))
+    )
+    nine = (P + 9).to_bytes(32, "little")
+    yield v("share above the prime", "success", one(b"X25519 " + b64(nine), m.curve_body(m.secret, nine)))
+    yield v("twice for one key", "success", m.curve(m.secret), m.curve(m.secret))
+    yield v("for two keys", "success", m.curve(m.secret), others)
+    strange = m.curve_parts(m.secret, bytes(16))
+    yield v("with another file's key", "mac", wrap(b"X25519 " + b64(strange[0]), strange[1]))
+    yield replace(v("second identity", "success", m.curve(m.secret)), curve=(m.stranger, m.secret))
+    yield v("short file key", "header", one(b"X25519 " + b64(share), m.curve_parts(m.secret, bytes(15))[1]))
+    yield v("no body", "header", one(b"X25519 " + b64(share), b""))
     yield v("long file key", "header", one(b"X25519 " + b64(share), long_body))
     yield v("short body", "header", one(b"X25519 " + b64(share), body[:-1]))
     yield v(
@@ -267,9 +333,12 @@ def curve_vectors() -> Iterator[Vector]:
     )
 
 
-# u-coordinate of a point of order 8 on Curve25519; the library must give zero for it (RFC 7748, section 6.1)
-LOW_ORDER_EIGHT = (325606250916557431795983626356110631294008115727848805560023387167927233504).to_bytes(
-    32, "little"
+P = 2**255 - 19
+# u-coordinates whose product with every scalar is zero: orders 1, 2, 4 and 8 of curve and twist, and those of
+# them that fit into 255 bits a second time (RFC 7748, section 6.1; computed from the curve's equation)
+_EIGHT = 325606250916557431795983626356110631294008115727848805560023387167927233504
+LOW_ORDER = tuple(
+    u.to_bytes(32, "little") for u in (0, 1, P - 1, _EIGHT, _EIGHT * pow(_EIGHT, -2, P) % P, P, P + 1)
 )
 
 
@@ -300,7 +369,17 @@ def hybrid_vectors() -> Iterator[Vector]:
     yield v(
         "body not canonical", "header", b"-> " + kind + b64(share) + b"\n" + not_canonical(b64(body)) + b"\n"
     )
-    yield v("low-order curve share", "header", wrap(kind + b64(share[:1088] + bytes(32)), body))
+    for point in LOW_ORDER:
+        forged = m.hybrid_parts(m.secret, point=point)
+        yield v(f"low-order curve share {point.hex()}", "header", wrap(kind + b64(forged[0]), forged[1]))
+    yield v("twice for one key", "success", m.hybrid(m.secret), m.hybrid(m.secret))
+    yield v("for two keys", "success", m.hybrid(m.secret), m.hybrid(m.stranger))
+    strange = m.hybrid_parts(m.secret, bytes(16))
+    yield v("with another file's key", "mac", wrap(kind + b64(strange[0]), strange[1]))
+    yield v("share padded", "header", wrap(kind + b64(share) + b"==", body))
+    yield v("with a share of X25519", "header", wrap(kind + b64(share[1088:]), body))
+    yield v("short file key", "header", wrap(kind + b64(share), m.hybrid_parts(m.secret, bytes(15))[1]))
+    yield v("no body", "header", wrap(kind + b64(share), b""))
     yield v("long file key", "header", wrap(kind + b64(share), m.hybrid_parts(m.secret, bytes(17))[1]))
     yield v("X25519 with a hybrid share", "header", wrap(b"X25519 " + b64(share), body))
 
@@ -322,6 +401,8 @@ def stream_vectors() -> Iterator[Vector]:
         "two": two,
         "two full": full + full,
         "three": three,
+        "257 chunks": full * 256 + b"end",
+        "257 full chunks": full * 257,
     }.items():
         yield v(name, "success", m.payload(chunks_of(plain)), plain)
     good = m.payload(chunks_of(two))
@@ -342,7 +423,38 @@ def stream_vectors() -> Iterator[Vector]:
     yield v("empty final chunk", "payload", m.payload([(full, False), (b"", True)]))
     yield v("short chunk in front", "payload", m.payload([(b"short", False), (b"x", True)]))
     yield v("short second chunk", "payload", m.payload([(full, False), (b"short", False), (b"x", True)]))
+    yield v("bad tag in the second full chunk", "payload", flip(m.payload(chunks_of(full + full)), -1))
+    yield v("two short final chunks", "payload", m.payload([(b"x", True), (b"y", True)]))
+    yield v(
+        "two final chunks after another", "payload", m.payload([(full, False), (full, True), (b"x", True)])
+    )
+    yield v("empty chunk that is not final", "payload", m.payload([(b"", False)]))
+    yield v("empty final chunk after two", "payload", m.payload([(full, False), (full, False), (b"", True)]))
+    yield v("final chunk too long", "payload", m.payload([(full + b"x", True)]))
+    yield v("first chunk too long", "payload", m.payload([(full + b"x", False), (b"x", True)]))
+    yield v("chunk left out", "payload", cut(m.payload(chunks_of(three)), 1))
+    yield v("chunk given twice", "payload", twice(m.payload(chunks_of(three))))
+    strange = Maker(40).payload(chunks_of(three))
+    yield v(
+        "chunk of another file",
+        "payload",
+        m.payload(chunks_of(three))[: 16 + SEALED] + strange[16 + SEALED :],
+    )
+    for name, numbers in {
+        "chunks counted from one": (1, 2),
+        "chunks counted from the other end": (0, 1 << 80),
+        "chunks not counted": (0, 0),
+    }.items():
+        yield v(name, "payload", m.payload(chunks_of(two), numbers=numbers))
+    yield v(
+        "number that wraps at 256", "payload", m.payload(chunks_of(full * 256 + b"end"), numbers=BYTE_WIDE)
+    )
+    yield v("another mark for the last", "payload", m.payload(chunks_of(b"x"), mark=2))
+    yield v("key without the nonce", "payload", m.payload(chunks_of(b"x"), salt=b""))
     yield v("a byte behind", "payload", good + b"\0")
+    yield v("a tag behind", "payload", good + bytes(16))
+    yield v("a sealed chunk of zeros behind", "payload", good + bytes(SEALED))
+    yield v("a byte behind a full chunk", "payload", m.payload(chunks_of(full)) + b"\0")
     yield v("a chunk behind", "payload", good + good[16:])
     yield v(
         "chunks swapped",
@@ -358,9 +470,19 @@ def flip(data: bytes, at: int) -> bytes:
 
 
 def swap(payload: bytes) -> bytes:
-    sealed = CHUNK + 16
     chunks = payload[16:]
-    return chunks[sealed : 2 * sealed] + chunks[:sealed] + chunks[2 * sealed :]
+    return chunks[SEALED : 2 * SEALED] + chunks[:SEALED] + chunks[2 * SEALED :]
+
+
+def cut(payload: bytes, index: int) -> bytes:
+    """Leave one chunk out."""
+    at = 16 + index * SEALED
+    return payload[:at] + payload[at + SEALED :]
+
+
+def twice(payload: bytes) -> bytes:
+    """Give the first chunk a second time."""
+    return payload[: 16 + SEALED] + payload[16:]
 
 
 VECTORS = tuple(v for make in (header_vectors, curve_vectors, hybrid_vectors, stream_vectors) for v in make())

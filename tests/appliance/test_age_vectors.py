@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import io
 import os
@@ -14,11 +15,15 @@ from hypothesis import strategies as st
 
 from appliance import age
 from appliance.errors import ApplianceError, IntegrityError, WrongSecret
+from tests.appliance.age_rules import RULES
 from tests.appliance.age_vectors import OUTCOMES, VECTORS, Maker
 
 AGE = shutil.which("age")
 STRICTER = {
     "stanza sixty-five in all": "at most 64 stanzas",
+    "header of more than 64 KiB": "bounded before anything is parsed",
+    "header armor": "the appliance has no use for the textual form",
+    "stanza two passphrases": "the public program leaves that rule to holders of the passphrase",
     "X25519 malformed beside a good one": "the public program stops at the first stanza that opens",
     "stanza passphrase beside a key": "the public program leaves that rule to holders of the passphrase",
 }
@@ -38,9 +43,29 @@ def by_name(vectors):
     return pytest.mark.parametrize("vector", vectors, ids=[v.name for v in vectors])
 
 
+def matching(patterns):
+    return {v.name for v in VECTORS for pattern in patterns if fnmatch.fnmatchcase(v.name, pattern)}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=[rule.text for rule in RULES])
+def test_every_rule_has_files_that_keep_it_and_files_that_break_it(rule):
+    for pattern in (*rule.opens, *rule.refused):
+        assert matching([pattern]), f"no vector is called {pattern}"
+    outcomes = {v.name: v.outcome for v in VECTORS}
+    assert {outcomes[name] for name in matching(rule.opens)} == {"success"}
+    refused = {outcomes[name] for name in matching(rule.refused)}
+    assert refused
+    assert "success" not in refused
+
+
+def test_every_vector_stands_for_a_rule():
+    shown = set().union(*(matching((*rule.opens, *rule.refused)) for rule in RULES))
+    assert {v.name for v in VECTORS} - shown == set()
+
+
 def test_the_generator_covers_every_outcome_and_repeats_no_name():
     assert {v.outcome for v in VECTORS} == set(OUTCOMES)
-    assert len({v.name for v in VECTORS}) == len(VECTORS) > 100
+    assert len({v.name for v in VECTORS}) == len(VECTORS) > 170
     assert {v.outcome for v in VECTORS if v.name in STRICTER} == {"header"}
 
 

@@ -187,7 +187,7 @@ def test_sealed_weights_are_opened_straight_into_the_parameters():
 def test_weights_of_a_type_that_numpy_lacks_are_refused():
     model = GPT(SMALL, kernels.backend())
     file = sealed(model.parameters.views)
-    info = dataclasses.replace(file.header.tensors["wte.weight"], dtype="BF16")
+    info = file.header.tensors["wte.weight"]._replace(dtype="BF16")
     file.header = dataclasses.replace(file.header, tensors={**file.header.tensors, "wte.weight": info})
     with pytest.raises(ContentRefused, match=r"tensor 'wte\.weight': expected a type NumPy has, found BF16"):
         model.open(file)
