@@ -1,4 +1,4 @@
-"""Requests that officers sign, and their signatures on the way back."""
+"""Requests that officers sign, and their signatures on the way back, by file or by a stick's folder."""
 
 from __future__ import annotations
 
@@ -8,11 +8,15 @@ from typing import Any, TypeVar
 
 import click
 
-from appliance.cli.files import read_text, recipient_text, write_new
+from appliance.bundle.approval import REQUEST, Carried, in_words, read_approvals
+from appliance.bundle.approval import write_request as write_folder
+from appliance.bundle.folder import BundleFolder
+from appliance.cli.files import folder_descriptor, read_text, recipient_text, write_new
 from appliance.cli.output import emit_json, printable
 from appliance.cli.session import Noun, Session, Verb, example, json_option, pass_session
+from appliance.errors import AlreadyExists, ApplianceError, Incomplete, NotRunning
+from policy.approvals import NAMESPACE, parse_request
 
-NAMESPACE = "approval@appliance"
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -28,8 +32,12 @@ def request_options(command: _F) -> _F:
         click.option(
             "--out",
             type=click.Path(path_type=Path, dir_okay=False),
-            required=True,
             help="File to write the request to.",
+        ),
+        click.option(
+            "--stick",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Folder, on a stick say, to write a folder into that officers sign in.",
         ),
         click.option(
             "--valid-hours",
@@ -53,20 +61,30 @@ def write_request(
     *,
     reason: str,
     valid_hours: int,
-    out: Path,
+    out: Path | None,
+    stick: Path | None,
     as_json: bool,
 ) -> None:
     """Have the request made and write it, to the byte; say what officers do with it."""
+    if (out is None) == (stick is None):
+        raise click.UsageError("expected one of --out FILE and --stick FOLDER")
     asked = {"resources": list(resources), "recipients": list(recipients), "options": dict(options or {})}
     reply = session.call("Request", {"action": action, **asked, "reason": reason, "valid_hours": valid_hours})
     # Officers sign these bytes exactly, so not even a newline is added.
-    write_new(out, reply["document"].encode("ascii"))
+    document = reply["document"].encode("ascii")
+    made, given = out, f"{out} {out}.sig"
+    if out is not None:
+        write_new(out, document)
+    if stick is not None:
+        with folder_descriptor(stick, "stick") as parent:
+            given = str(stick / write_folder(parent, document))
+        made = Path(given) / REQUEST
     if as_json:
-        emit_json({"id": reply["id"], "file": str(out)})
+        emit_json({"id": reply["id"], "file": str(made)})
         return
-    click.echo(printable(f"request {reply['id']} written to {out}"))
-    click.echo(f"each officer: ssh-keygen -Y sign -f OFFICER_KEY -n {NAMESPACE} {out}")
-    click.echo(f"then:         appliance approve {out} {out}.sig")
+    click.echo(printable(f"request {reply['id']} written to {made}"))
+    click.echo(f"each officer: ssh-keygen -Y sign -f OFFICER_KEY -n {NAMESPACE} {made}")
+    click.echo(f"then:         appliance approve {given}")
 
 
 @request_command.command(
@@ -169,26 +187,62 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+@request_command.command("show", epilog=example("appliance request show /media/stick/0a1b2c3d.approval"))
+@click.argument("path", type=click.Path(path_type=Path))
+def show_request(*, path: Path) -> None:
+    """Show in words what the request at PATH, a file or a stick's folder, asks for (no daemon needed)."""
+    carried = _carried(path) if path.is_dir() else None
+    request = carried.request if carried else parse_request(read_text(path, "request").encode("ascii"))
+    click.echo(f"request {request.id}\n{in_words(request)}")
+    for name in carried.signatures if carried else ():
+        click.echo(printable(f"  signature  {name}"))
+
+
 @click.command("approve", cls=Verb, epilog=example("appliance approve export.request export.request.sig"))
-@click.argument("request_file", type=click.Path(path_type=Path))
-@click.argument("signature_file", type=click.Path(path_type=Path))
+@click.argument("request", metavar="REQUEST", type=click.Path(path_type=Path))
+@click.argument("signatures", metavar="[SIGNATURE]...", nargs=-1, type=click.Path(path_type=Path))
 @json_option
 @pass_session
-def approve_command(
-    session: Session,
-    *,
-    request_file: Path,
-    signature_file: Path,
-    as_json: bool,
-) -> None:
-    """Hand in one officer's signature (`ssh-keygen -Y sign -n approval@appliance`) of REQUEST_FILE."""
-    document = read_text(request_file, "request")
-    signature = read_text(signature_file, "signature")
-    reply = session.call("Approve", {"document": document, "signature": signature})
+def approve_command(session: Session, *, request: Path, signatures: tuple[Path, ...], as_json: bool) -> None:
+    """Hand in officers' signatures (`ssh-keygen -Y sign -n approval@appliance`) of REQUEST.
+
+    REQUEST is the file that was signed, or the folder on a stick that came back, with the signatures in it.
+    """
+    if request.is_dir() == bool(signatures):
+        raise click.UsageError("expected a request's file and its signatures, or a folder with both")
+    if signatures:
+        document = read_text(request, "request")
+        given = {str(path): read_text(path, "signature") for path in signatures}
+    else:
+        carried = _carried(request)
+        document, given = carried.document.decode("ascii"), dict(carried.signatures)
+        if not given:
+            raise Incomplete(f"{request}: expected NAME.sig by an officer, found no signature in the folder")
+    tried = (_hand_in(session, document, given[name], as_json=as_json) for name in given)
+    refused = [error for error in tried if error is not None]
+    if not signatures:  # a folder travels more than once: what it brought before is not refused again
+        refused = [error for error in refused if not isinstance(error, AlreadyExists)]
+    if refused:
+        raise refused[0]
+
+
+def _hand_in(session: Session, document: str, signature: str, *, as_json: bool) -> ApplianceError | None:
+    """Hand in one signature; return what refused it, so that one bad signature keeps no good one back."""
+    try:
+        reply = session.call("Approve", {"document": document, "signature": signature})
+    except NotRunning:
+        raise
+    except ApplianceError as refused:
+        return refused
     if as_json:
         emit_json(reply)
-    else:
-        roles = [what for what in reply["missing"] if "-of-" not in what]
-        lacks = f", still without {', '.join(roles)}" if roles else ""
-        counted = f"{reply['approvals']} of {reply['needed']}"
-        click.echo(printable(f"approved by {reply['person']}: {counted}{lacks}"))
+        return None
+    roles = [what for what in reply["missing"] if "-of-" not in what]
+    lacks = f", still without {', '.join(roles)}" if roles else ""
+    click.echo(printable(f"approved by {reply['person']}: {reply['approvals']} of {reply['needed']}{lacks}"))
+    return None
+
+
+def _carried(path: Path) -> Carried:
+    with BundleFolder.open(path) as folder:
+        return read_approvals(folder)

@@ -23,7 +23,15 @@ from appliance.cli import passphrase
 from appliance.cli import seal as seal_verbs
 from appliance.cli.root import appliance
 from appliance.client import listen
-from appliance.errors import ApplianceError, PolicyRefused, UnknownObject, WrongSecret
+from appliance.errors import (
+    AlreadyExists,
+    ApplianceError,
+    PolicyRefused,
+    SignatureError,
+    UnknownObject,
+    WrongSecret,
+)
+from policy.approvals import ApprovalRequest
 
 STATUS = {
     "version": "0.1.0",
@@ -789,6 +797,81 @@ def test_officers_are_listed_added_and_revoked(daemon, run):
     assert (
         run("clock", "extend", "--request", "ef" * 32).output == "the time is at least 2031-05-04T09:00:00Z\n"
     )
+
+
+ASKED = ApprovalRequest(
+    log_origin="example.invalid/log",
+    nonce="0" * 32,
+    requester="carol",
+    action="break-glass",
+    objects=(),
+    recipients=(),
+    options={},
+    reason="auditor ill",
+    policy_set="b" * 64,
+    expires="2031-05-04T09:00:00Z",
+)
+
+
+@pytest.fixture
+def stick(daemon, run, tmp_path):
+    """A folder with a request, as the command writes it."""
+    daemon.answers["Request"] = {"id": ASKED.id, "document": ASKED.encode().decode()}
+    (tmp_path / "stick").mkdir()
+    done = run("request", "break-glass", "--reason", "auditor ill", "--stick", str(tmp_path / "stick"))
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "stick" / f"{ASKED.id[:8]}.approval"
+    assert f"then:         appliance approve {folder}\n" in done.output
+    return folder
+
+
+def test_a_request_goes_out_by_stick_and_is_shown_in_words_anywhere(run, stick):
+    assert (stick / "request.json").read_bytes() == ASKED.encode()
+    for path in (stick, stick / "request.json"):
+        done = run("request", "show", str(path))
+        assert done.exit_code == 0, done.output
+        assert done.output.startswith(f"request {ASKED.id}\n  asked by   carol\n")
+        assert "because    auditor ill" in done.output
+    (stick / "alice.sig").write_text("x")
+    assert "  signature  alice.sig" in run("request", "show", str(stick)).output
+
+
+@pytest.mark.parametrize("where", [(), ("--out", "r", "--stick", ".")])
+def test_a_request_goes_to_one_place(daemon, run, where):
+    done = run("request", "break-glass", "--reason", "r", *where)
+    assert done.exit_code == 2
+    assert "expected one of --out FILE and --stick FOLDER" in done.stderr
+    assert daemon.asked == []
+
+
+def test_a_stick_that_comes_back_brings_every_good_signature(daemon, run, stick):
+    def take(parameters, fds):
+        assert parameters["document"] == ASKED.encode().decode()
+        if parameters["signature"] == "forged":
+            raise SignatureError("is not over this message")
+        if parameters["signature"] == "again":
+            raise AlreadyExists("bob has approved this request already")
+        return {"person": parameters["signature"], "approvals": 1, "needed": 2, "missing": []}
+
+    daemon.answers["Approve"] = take
+    for name, text in (("a", "forged"), ("b", "again"), ("c", "dora")):
+        (stick / f"{name}.sig").write_text(text)
+    done = run("approve", str(stick))
+    assert done.exit_code == 7
+    assert done.output.startswith("approved by dora: 1 of 2\n")
+    assert "is not over this message" in done.stderr
+    (stick / "a.sig").unlink()
+    done = run("approve", str(stick), "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.output)["person"] == "dora"
+
+
+def test_a_stick_without_signatures_approves_nothing(daemon, run, stick):
+    done = run("approve", str(stick))
+    assert done.exit_code == 13
+    assert "expected NAME.sig by an officer, found no signature" in done.stderr
+    for words in (("approve", str(stick), str(stick / "x")), ("approve", str(stick / "request.json"))):
+        assert run(*words).exit_code == 2
 
 
 def test_an_export_without_sign_is_a_usage_error_that_says_why(daemon, run, tmp_path):

@@ -143,3 +143,27 @@ def test_a_key_that_nobody_enrolled_approves_nothing(desk: Desk, template: Templ
     refused = desk.appliance.cli("approve", desk.request, f"{desk.request}.sig")
     assert refused.returncode == 7
     assert "belongs to no enrolled officer" in refused.stderr
+
+
+def test_an_officer_is_enrolled_by_stick_and_approves_then(desk: Desk):
+    key = desk.template.folder / "dora"
+    if not key.exists():
+        checked("ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", key, "-C", "dora")
+    desk.done("request", "officer", "dora", f"{key}.pub", "--reason", "joins", "--stick", desk.folder)
+    (stick,) = desk.folder.glob("*.approval")
+    for officer in ("alice", "bob"):
+        desk.sign(officer, document=stick / "request.json").rename(stick / f"{officer}.sig")
+    said = desk.done("approve", stick)
+    assert said == "approved by alice: 1 of 2\napproved by bob: 2 of 2\n"
+    assert desk.done("officers", "add", "--request", stick / "request.json").startswith("dora may approve")
+    assert "dora" in desk.done("officers", "list")
+    assert desk.approve("dora").returncode == 0
+    desk.demand_not_exported(8, "approvals:1-of-2")
+    assert desk.approve("bob").returncode == 0
+    exported = desk.export()
+    assert exported.returncode == 0, exported.stderr
+    budgets = json.loads(desk.done("status", "--json"))["egress"]
+    (left,) = [each for each in budgets if each["count"]]
+    assert left["content"] == "weights"
+    desk.appliance.shutdown()
+    desk.appliance.demand_sound_log()
