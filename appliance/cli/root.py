@@ -52,6 +52,7 @@ SECTIONS = (
     (
         "Train",
         (
+            Entry("config", "config", "Check, write out and explain training configs (no daemon needed)."),
             Entry("objects", "objects", "List the sealed objects."),
             Entry("train", "train", "Train a model from a sealed config, and watch it."),
             Entry("jobs", "train", "List jobs."),

@@ -104,7 +104,7 @@ _TRAIN = {
 _DATA = {
     "corpus": Key("corpus", None, "a sealed corpus, or {name = weight, …} of several"),
     "tokenizer": Key("name", BYTES, "a sealed tokenizer; bpe: train one on this corpus", words=(BYTES, BPE)),
-    "memory": _int(1, 1 << 24, 1024, "MiB", "a larger corpus is decrypted in slices as it is needed"),
+    "memory": _int(1, 1 << 24, 256, "MiB", "a larger corpus is decrypted in slices as it is needed"),
 }
 
 _KEEP = {

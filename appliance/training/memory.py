@@ -91,20 +91,23 @@ def machine_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def check_memory(config: TrainConfig, lanes: int) -> None:
+def check_memory(config: TrainConfig, lanes: int, available: int | None = None) -> None:
     """Refuse a run that is estimated beyond `train.memory`, or beyond the machine, with the numbers.
+
+    `available` are the bytes of the machine that is meant, this one if None.
 
     KNOWN: a limit that the host's administrator set on a group of processes is not seen; there, set
     `train.memory`.
     """
-    needed, budget = estimate(config, lanes), config.train.memory * _MIB or machine_bytes()
+    machine = machine_bytes() if available is None else available
+    needed, budget = estimate(config, lanes), min(machine, config.train.memory * _MIB or machine)
     if needed.total <= budget:
         return
     parts = ", ".join(
         f"{name} {getattr(needed, name) // _MIB}"
         for name in ("weights", "gradients", "moments", "checkpoint", "activations", "temporaries", "corpus")
     )
-    source = "train.memory" if config.train.memory else "this machine"
+    source = "train.memory" if budget < machine else "the machine"
     raise ContentRefused(
         f"config: expected a run within the {budget // _MIB} MiB of {source}, found an estimate of "
         f"{needed.total // _MIB} MiB ({parts}); lower train.batch and raise train.accumulate, or lower "
