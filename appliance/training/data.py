@@ -7,7 +7,7 @@ function of the seed and n, so a batch is one of (seed, step), and whoever wants
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,8 +20,8 @@ from appliance.training.config import TrainConfig
 from appliance.training.documents import SEPARATOR, Span, split, texts
 from appliance.training.keys import MAX_CORPORA
 from appliance.training.shuffle import Places, mixed, permuted
-from appliance.training.source import HeldBytes
-from appliance.training.stream import HeldTokens, SlicedTokens, Stream, read_tokens
+from appliance.training.source import HeldBytes, read_at
+from appliance.training.stream import HeldTokens, SlicedTokens, Stream, pieces, read_tokens
 from appliance.training.tokenizer import Tokenizer, Tokens, check_vocabulary
 from kernels import Integers
 
@@ -125,6 +125,15 @@ def _held_out(
         ]
     )
     return HeldOut(tokens, count_bytes(tokens[1:], tokenizer))
+
+
+def tokenizer_texts(sources: Sequence[Opener], fraction: float) -> Iterator[tuple[bytes, str]]:
+    """Yield what a tokenizer may be trained on: pieces of what is not held out, and where they lie."""
+    for number, spans in enumerate(split(sources, fraction).training):
+        for span in spans:
+            for piece, _ in pieces(sources[number], span):
+                text = read_at(sources[number], piece.start, piece.stop - piece.start)
+                yield text, f"corpus {number}, bytes from {piece.start}"
 
 
 def count_bytes(tokens: Tokens, tokenizer: Tokenizer) -> int:

@@ -1,0 +1,272 @@
+"""How much a small machine learns in four minutes: our engine beside nanoGPT's recipe in PyTorch.
+
+    make bench-learn                          everything, on a machine that has nothing else to do
+    python bench/learn.py ours                one part: ours, nanogpt, yardsticks; then `report`
+    python bench/learn.py ours --slice 150    at most so many seconds; say it again to go on
+
+The text is the King James Bible as Debian packs it (`apt-get install bible-kjv`), its last tenth held out. A
+contender's seconds are those of training, and for ours those of training the tokenizer and of encoding the
+text; evaluation is not counted. Each takes a few steps first, to know how many steps its schedule has. Every
+held-out byte but the first is predicted once, with at least half a context before it. An order-5 n-gram and
+what xz adds for the held-out text after the training text stand beside. Results: bench/results/learn-*.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import lzma
+import math
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import kernels
+from appliance.training.bpe import BytePairs, train
+from appliance.training.checkpoint import TrainingState
+from appliance.training.config import TrainConfig, parse_config
+from appliance.training.data import Corpus, tokenizer_texts
+from appliance.training.source import HeldBytes
+from appliance.training.tokenizer import parse_tokenizer
+from appliance.training.trainer import Trainer
+
+HERE = Path(__file__).parent
+WORK = HERE / ".venv" / "learn"
+TORCH = HERE / ".venv" / "bin" / "python"
+RESULTS = HERE / "results"
+BUDGET_S = 240.0
+HELD_OUT = 0.1
+CALIBRATION_STEPS = 12
+VERSES = "gen1:1-rev22:21"
+ORDER, DISCOUNT = 5, 0.75
+PARTS = ("all", "ours", "nanogpt", "yardsticks", "report")
+
+RECIPE = """
+[model]
+layers = 4
+width = 192
+heads = 6
+context = 128
+vocabulary = 2048
+positions = "rotary"
+norm = "rmsnorm"
+activation = "swiglu"
+dropout = 0.05
+
+[train]
+steps = {steps}
+batch = 16
+learning_rate = 0.004
+min_learning_rate = 0.00001
+schedule = "linear"
+warmup_steps = 100
+weight_decay = 0.1
+beta2 = 0.98
+precision = "{precision}"
+validation_fraction = {held_out}
+
+[data]
+corpus = "kjv"
+tokenizer = "bpe"
+"""
+
+
+def text() -> bytes:
+    program = shutil.which("bible")
+    if program is None:
+        raise SystemExit("no text: `apt-get install bible-kjv` gives the King James Bible and its reader")
+    return subprocess.run([program, "-f", VERSES], capture_output=True, check=True).stdout
+
+
+def parts(data: bytes) -> tuple[bytes, bytes]:
+    """Cut as a run of ours does: the last tenth, in whole bytes."""
+    cut = len(data) - int(len(data) * HELD_OUT)
+    return data[:cut], data[cut:]
+
+
+def recipe(steps: int) -> TrainConfig:
+    precision = "bf16" if "bf16" in kernels.fastest()[0].PRECISIONS else "fp32"
+    return parse_config(RECIPE.format(steps=steps, precision=precision, held_out=HELD_OUT).encode())
+
+
+# --- ours ------------------------------------------------------------------------------------------------
+
+
+def ours(limit_s: float) -> None:
+    """Train for at most `limit_s` seconds from where the last call stopped."""
+    folder = WORK / "ours"
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {"kjv": HeldBytes(text())}
+    began = time.perf_counter()
+    state = load(folder)
+    if state is None:
+        table = train(tokenizer_texts([data["kjv"]], HELD_OUT), recipe(1000).model.vocabulary)
+    else:
+        table = parse_tokenizer((folder / "tokenizer").read_bytes())
+    corpus = Corpus(data, BytePairs(table), recipe(1000))
+    ready_s = time.perf_counter() - began
+    ops = kernels.fastest()[0]
+    if state is None:
+        step_s = calibrate(Trainer(recipe(1000), corpus, ops))
+        facts = {"steps": int((BUDGET_S - ready_s) / step_s), "used_s": ready_s, "ready_s": ready_s}
+        (folder / "tokenizer").write_bytes(table.encode())
+        trainer = Trainer(recipe(facts["steps"]), corpus, ops)
+    else:
+        facts, saved = state
+        trainer = Trainer(recipe(facts["steps"]), corpus, ops, saved)
+    began = time.perf_counter()
+    before = facts["used_s"]
+    while not trainer.done and facts["used_s"] < BUDGET_S and time.perf_counter() - began < limit_s:
+        trainer.step()
+        facts["used_s"] = before + time.perf_counter() - began
+    facts["taken"] = trainer.next_step
+    if trainer.done or facts["used_s"] >= BUDGET_S:
+        found = trainer.evaluate()
+        facts |= {
+            "bits_per_byte": found.bits_per_byte,
+            "nats_per_token": found.nats_per_token,
+            "held_out_bytes": found.size_bytes,
+            "parameters": trainer.model.layout.size,
+            "backend": ops.NAME,
+            "config": RECIPE.format(
+                steps=facts["steps"], precision=trainer.config.train.precision, held_out=HELD_OUT
+            ),
+        }
+    save(folder, facts, trainer)
+    print(json.dumps(facts))
+
+
+def calibrate(trainer: Trainer) -> float:
+    seconds = []
+    for _ in range(CALIBRATION_STEPS):
+        began = time.perf_counter()
+        trainer.step()
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds[2:])
+
+
+def save(folder: Path, facts: dict[str, Any], trainer: Trainer) -> None:
+    state = trainer.state()
+    arrays = {f"w:{name}": tensor for name, tensor in state.weights.items()}
+    arrays |= {f"o:{name}": tensor for name, tensor in state.optimizer.items()}
+    np.savez(
+        folder / "state.npz", facts=json.dumps(facts), metadata=json.dumps(dict(state.metadata)), **arrays
+    )
+
+
+def load(folder: Path) -> tuple[dict[str, Any], TrainingState] | None:
+    if not (folder / "state.npz").exists():
+        return None
+    with np.load(folder / "state.npz", allow_pickle=False) as data:
+        named = {part: {n[2:]: data[n] for n in data.files if n.startswith(part)} for part in ("w:", "o:")}
+        facts = json.loads(str(data["facts"]))
+        return facts, TrainingState(named["w:"], named["o:"], json.loads(str(data["metadata"])))
+
+
+# --- the others ------------------------------------------------------------------------------------------
+
+
+def nanogpt(limit_s: float) -> None:
+    """Let PyTorch train for at most `limit_s` seconds from where the last call stopped."""
+    folder = WORK / "nanogpt"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not TORCH.exists():
+        raise SystemExit("PyTorch is not installed: `make bench-learn` puts it into bench/.venv")
+    for name, part in zip(("training", "held_out"), parts(text()), strict=True):
+        (folder / name).write_bytes(part)
+    command = [TORCH, HERE / "contenders" / "nanogpt.py", folder, str(BUDGET_S), str(limit_s)]
+    subprocess.run([*map(str, command)], check=True)
+
+
+def yardsticks() -> None:
+    """Tell what an n-gram and xz make of the held-out text after the training text."""
+    training, held_out = parts(text())
+    WORK.mkdir(parents=True, exist_ok=True)
+    best = lzma.PRESET_EXTREME | 9
+    more = len(lzma.compress(training + held_out, preset=best)) - len(lzma.compress(training, preset=best))
+    facts = {"xz": 8 * more / len(held_out), f"ngram_order_{ORDER}": ngram(training, held_out)}
+    (WORK / "yardsticks.json").write_text(json.dumps(facts))
+    print(json.dumps(facts))
+
+
+def ngram(training: bytes, held_out: bytes) -> float:
+    """Bits per byte of an order-5 n-gram with absolute discounting (Ney et al. 1994)."""
+    counts: list[dict[bytes, dict[int, int]]] = [defaultdict(dict) for _ in range(ORDER + 1)]
+    for order, seen in enumerate(counts):
+        for place in range(order, len(training)):
+            after = seen[training[place - order : place]]
+            after[training[place]] = after.get(training[place], 0) + 1
+    sums = [
+        {context: (sum(after.values()), len(after)) for context, after in seen.items()} for seen in counts
+    ]
+    bits = 0.0
+    for place in range(ORDER, len(held_out)):
+        chance, byte = 1 / 256, held_out[place]
+        for order in range(ORDER + 1):
+            context = held_out[place - order : place]
+            if context not in sums[order]:
+                break
+            total, kinds = sums[order][context]
+            kept = max(counts[order][context].get(byte, 0) - DISCOUNT, 0)
+            chance = kept / total + DISCOUNT * kinds / total * chance
+        bits -= math.log2(chance)
+    return bits / (len(held_out) - ORDER)
+
+
+def report(*, shared: bool) -> None:
+    """Put the parts together."""
+    mine = load(WORK / "ours")
+    assert mine is not None, "ours has not run"
+    peer = json.loads((WORK / "nanogpt" / "facts.json").read_text())
+    marks = json.loads((WORK / "yardsticks.json").read_text())
+    for facts in (mine[0], peer):
+        assert "bits_per_byte" in facts, "not complete: repeat the part until it is"
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    model = cpu.group(1) if cpu else platform.machine()
+    result = {
+        "what": "bits per byte of the held-out tenth of the King James Bible after 240 s of training",
+        "machine": {"cpu": model, "threads": len(os.sched_getaffinity(0)), "shared_with_other_work": shared},
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "ours": mine[0],
+        "nanogpt": peer,
+        **marks,
+        "ours_over_nanogpt": mine[0]["bits_per_byte"] / peer["bits_per_byte"],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    slug = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+    (RESULTS / f"learn-{slug}.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", nargs="?", default="all", choices=PARTS)
+    parser.add_argument("--slice", type=float, default=math.inf, help="seconds of training in this call")
+    parser.add_argument("--shared", action="store_true", help="say in the report that other work ran beside")
+    given = parser.parse_args()
+    if given.part == "all":
+        shutil.rmtree(WORK, ignore_errors=True)
+    if given.part in ("all", "ours"):
+        ours(given.slice)
+    if given.part in ("all", "nanogpt"):
+        nanogpt(given.slice)
+    if given.part in ("all", "yardsticks"):
+        yardsticks()
+    if given.part in ("all", "report"):
+        report(shared=given.shared)
+
+
+if __name__ == "__main__":
+    main()
