@@ -14,11 +14,14 @@ Shapes: B batch, T time, C width, F hidden width, V vocabulary, N = B·T rows, I
 from __future__ import annotations
 
 import math
+import sys
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels import reference_attention
+from kernels import reference_attention, reference_decode
+from kernels.decode import DecoderWeights, Step
 from kernels.philox import philox
 from kernels.table import Floats, Integers
 
@@ -447,3 +450,12 @@ def adamw_step(
         g *= rate
         p *= 1.0 - learning_rate * weight_decay
         p -= g
+
+
+# --- decoding --------------------------------------------------------------------------------------------
+
+
+def decoder(weights: DecoderWeights, keys: Floats, values: Floats) -> Step:
+    """Return the step of a decoder over its caches; see `kernels.reference_decode`."""
+    ops = cast("reference_decode.RowOps", sys.modules[__name__])
+    return reference_decode.decoder(weights, keys, values, ops)

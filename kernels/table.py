@@ -23,6 +23,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from kernels.decode import DecoderWeights, Step
+
 Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.int64]
 
@@ -181,6 +183,9 @@ class Backend(Protocol):
         self, dlogits: Floats, *, logits: Floats, lse: Floats, targets: Integers, scale: float
     ) -> None:
         """Gradient of `scale` times the sum of the losses."""
+
+    def decoder(self, weights: DecoderWeights, keys: Floats, values: Floats) -> Step:
+        """Return the function that runs one token through a whole decoder, over caches of zeros (float32)."""
 
     def global_norm(self, gradients: Floats) -> float:
         """Euclidean length of a flat buffer."""

@@ -33,6 +33,14 @@ from appliance.cli.session import Session, Verb, example, json_option, pass_sess
     help="Choose among the k likeliest; 0: all.",
 )
 @click.option(
+    "--top-p",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Choose among the fewest that reach this chance together; 1: all.",
+)
+@click.option("--stop", help="End before this text appears.")
+@click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
@@ -49,6 +57,8 @@ def sample_command(
     length: int,
     temperature: float,
     top_k: int,
+    top_p: float,
+    stop: str | None,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -60,6 +70,8 @@ def sample_command(
         "length": length,
         "temperature": temperature,
         "top_k": top_k,
+        "top_p": top_p,
+        "stop": stop,
         "seed": seed,
     }
     begun = False

@@ -66,14 +66,14 @@ async def sample(
     model: str,
     numbers: Mapping[str, int | float | str],
 ) -> AsyncGenerator[str, None]:
-    """Yield a continuation piece by piece; `numbers` are prompt, length, temperature, top_k and seed."""
+    """Yield a continuation piece by piece; `numbers` are the settings of the interface."""
     core.custody  # noqa: B018  raises SealedError before anything is asked
     if (
-        len(str(numbers["prompt"])) > MAX_PROMPT_CHARACTERS
+        max(len(str(numbers["prompt"])), len(str(numbers["stop"]))) > MAX_PROMPT_CHARACTERS
         or not 0 < int(numbers["length"]) <= MAX_SAMPLE_BYTES
     ):
         limits = (
-            f"expected a prompt of at most {MAX_PROMPT_CHARACTERS} characters "
+            f"expected a prompt and a stop of at most {MAX_PROMPT_CHARACTERS} characters "
             f"and 1 to {MAX_SAMPLE_BYTES} bytes to add"
         )
         raise UsageError(limits)

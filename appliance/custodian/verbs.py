@@ -251,6 +251,8 @@ class Verbs:
             "length": caller.number("length"),
             "temperature": caller.real("temperature"),
             "top_k": caller.number("top_k"),
+            "top_p": caller.real("top_p") if caller.parameters.get("top_p") is not None else 1.0,
+            "stop": caller.text("stop"),
             "seed": caller.number("seed"),
         }
         person = self._core.person(caller.uid)

@@ -1,12 +1,13 @@
-"""Text from a model, byte by byte: a function of weights, prompt, settings and seed.
+"""Text from a model, token by token: a function of weights, prompt, settings and seed.
 
-The whole window is computed again for each byte (a cache of keys and values belongs to the faster backends).
-NUL, which stands between documents, is never drawn, so a sample is one document going on.
+Keys and values of earlier tokens are kept, so a token costs one row of the forward pass. When the window is
+full, its later half stays and is read anew. The separator of documents is never drawn, so a sample is one
+document going on. Sources: Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p, the nucleus).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +15,22 @@ import numpy.typing as npt
 
 from appliance.errors import UsageError
 from appliance.training import randomness
+from appliance.training.decode import Decoder
 from appliance.training.model import GPT
 
 MAX_LENGTH = 1_000_000
+MAX_TOP_K = 1 << 20
+SEPARATOR = 0  # the byte between documents
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSettings:
-    """`length` in bytes; temperature 0 takes the likeliest byte; top_k 0 considers all bytes."""
+    """`length` in tokens; temperature 0 takes the likeliest; top_k 0 and top_p 1 consider all tokens."""
 
     length: int
     temperature: float = 0.8
     top_k: int = 0
+    top_p: float = 1.0
     seed: int = 0
 
 
@@ -34,41 +39,72 @@ def check_settings(settings: SampleSettings) -> None:
     for name, value, low, high in (
         ("length", settings.length, 1, MAX_LENGTH),
         ("temperature", settings.temperature, 0.0, 100.0),
-        ("top_k", settings.top_k, 0, 256),
+        ("top_k", settings.top_k, 0, MAX_TOP_K),
+        ("top_p", settings.top_p, 1e-6, 1.0),
         ("seed", settings.seed, 0, 2**63 - 1),
     ):
         if not low <= value <= high:  # NaN fails this too
             raise UsageError(f"sample: expected {name} from {low} to {high}, found {value}")
 
 
-def sample(model: GPT, prompt: bytes, settings: SampleSettings) -> Iterator[bytes]:
-    """Yield `settings.length` single bytes that continue `prompt`; raise `UsageError` on bad settings."""
+def sample(
+    model: GPT, prompt: Sequence[int], settings: SampleSettings, *, separator: int = SEPARATOR
+) -> Iterator[int]:
+    """Yield `settings.length` tokens that continue `prompt`; raise `UsageError` on bad settings."""
     check_settings(settings)
-    return _continue(model, prompt, settings)
+    return _continue(model, prompt, settings, separator)
 
 
-def _continue(model: GPT, prompt: bytes, settings: SampleSettings) -> Iterator[bytes]:
+def _continue(model: GPT, prompt: Sequence[int], settings: SampleSettings, separator: int) -> Iterator[int]:
     T = model.config.context
-    arena = model.arena(1, T)
-    window = [0, *prompt][-T:]  # a document begins after a NUL
-    tokens = np.zeros((1, T), dtype=np.int64)
+    decoder = Decoder(model)
+    window = [separator, *prompt][-T:]  # a document begins after a separator
+    logits = decoder.read(window)
     for index in range(settings.length):
-        tokens[0, : len(window)] = window  # what stands after the window cannot be seen from inside it
-        logits = model.forward(arena, tokens)[len(window) - 1].astype(np.float64)
         draw = float(randomness.uniform(settings.seed, randomness.Purpose.SAMPLE, index, 1)[0])
-        chosen = choose(logits, draw, settings)
-        yield bytes([chosen])
-        window = [*window, chosen][-T:]
+        scores = logits.astype(np.float64)
+        scores[separator] = -np.inf
+        chosen = choose(scores, draw, settings)
+        yield chosen
+        window = [*window, chosen] if not decoder.full else [*window[T // 2 :], chosen]
+        if index + 1 < settings.length:
+            logits = decoder.read(window) if decoder.full else decoder.add(chosen)
 
 
 def choose(logits: npt.NDArray[np.float64], draw: float, settings: SampleSettings) -> int:
-    """Pick a byte from logits (V,): `draw` in (0, 1) is looked up in the cumulative distribution."""
-    logits = logits.copy()
-    logits[0] = -np.inf
+    """Pick a token from logits (V,): `draw` in (0, 1) is looked up in the cumulative distribution."""
     if settings.temperature == 0.0:
         return int(np.argmax(logits))
-    if 0 < settings.top_k < logits.size:
-        logits[np.argsort(-logits, kind="stable")[settings.top_k :]] = -np.inf
-    chances = np.exp((logits - logits.max()) / settings.temperature)
+    candidates = _likeliest(logits, settings)
+    chances = np.exp((logits[candidates] - logits.max()) / settings.temperature)
     reached = np.cumsum(chances)
-    return min(int(np.searchsorted(reached, draw * reached[-1], side="right")), logits.size - 1)
+    if settings.top_p < 1.0:  # the fewest that reach it together
+        count = int(np.searchsorted(reached, settings.top_p * reached[-1])) + 1
+        candidates, reached = candidates[:count], reached[:count]
+    place = int(np.searchsorted(reached, draw * reached[-1], side="right"))
+    return int(candidates[min(place, len(candidates) - 1)])
+
+
+def _likeliest(logits: npt.NDArray[np.float64], settings: SampleSettings) -> npt.NDArray[np.intp]:
+    """Tokens to consider: all in order, or the likeliest first, the lower number of equal ones first."""
+    V = len(logits)
+    k = settings.top_k if 0 < settings.top_k < V else V
+    if k == V and settings.top_p == 1.0:
+        return np.arange(V)
+    least = np.partition(logits, V - k)[V - k]
+    found = np.flatnonzero(logits >= least)
+    return found[np.argsort(-logits[found], kind="stable")][:k]
+
+
+def until(pieces: Iterable[bytes], stop: bytes) -> Iterator[bytes]:
+    """Pass bytes on up to and without the first `stop`; what may be its beginning waits for what follows."""
+    held = b""
+    for piece in pieces:
+        held += piece
+        if (at := held.find(stop)) >= 0:
+            yield held[:at]
+            return
+        kept = next(n for n in range(min(len(stop) - 1, len(held)), -1, -1) if held.endswith(stop[:n]))
+        yield held[: len(held) - kept]
+        held = held[len(held) - kept :]
+    yield held

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.cpu.attention import Attention
+from kernels.cpu.decoding import Decoding
 from kernels.cpu.norms import Norms
 from kernels.cpu.operands import INT64, at, half, like_at, maybe_at, rows_at, weight_at
 from kernels.cpu.pointwise import Pointwise
@@ -20,7 +21,7 @@ from kernels.errors import ArrayRefused
 from kernels.table import Floats, Integers
 
 
-class Cpu(Attention, Norms, Pointwise):
+class Cpu(Attention, Decoding, Norms, Pointwise):
     """The op table of `kernels.table.Backend` for one instruction set and number of threads."""
 
     LANES = 1  # threads share the work inside each op

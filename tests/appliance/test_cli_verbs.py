@@ -629,7 +629,8 @@ def test_on_a_terminal_one_line_is_redrawn_and_an_end_stands_below_it(daemon, sh
 def test_a_sample_streams_and_cannot_drive_the_terminal(daemon, run):
     daemon.answers["Sample"] = [{"text": " is\x1b]0;owned\x07"}, {"text": " here"}]
     done = run(
-        "sample", "first", "--prompt", "The statement", "--length", "9", "--temperature", "0", "--seed", "3"
+        *("sample", "first", "--prompt", "The statement", "--length", "9", "--temperature", "0"),
+        *("--seed", "3", "--top-p", "0.9", "--stop", "end"),
     )
     assert done.output == "The statement is\\x1b]0;owned\\x07 here\n"
     assert daemon.parameters("Sample") == {
@@ -638,6 +639,8 @@ def test_a_sample_streams_and_cannot_drive_the_terminal(daemon, run):
         "length": 9,
         "temperature": 0.0,
         "top_k": 40,
+        "top_p": 0.9,
+        "stop": "end",
         "seed": 3,
     }
 

@@ -25,6 +25,7 @@ const kernels::Entry kOps[] = {
     OP(widen_array),
     OP(cross_entropy_forward),
     OP(cross_entropy_backward),
+    OP(decode),
     OP(global_norm),
     OP(adamw),
     {nullptr, nullptr},

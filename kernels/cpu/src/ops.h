@@ -51,6 +51,11 @@ int cross_entropy_forward(Engine* engine, float* losses, float* lse, const void*
 int cross_entropy_backward(Engine* engine, void* dlogits, const void* logits, int is_half, const float* lse,
                            const int64_t* targets, float scale, long N, long V);
 
+// One token through a whole decoder; `blocks` is an array of `DecodeBlock` (decode.cpp). positions null: rotary.
+int decode(Engine* engine, float* logits, const void* blocks, const float* table, const float* positions,
+           const float* cosines, const float* sines, const float* norm_weight, const float* norm_bias,
+           const float* head, int swiglu, long token, long position, long T, long L, long H, long C, long F, long V);
+
 int global_norm(Engine* engine, double* norm, const float* gradients, long count);
 int adamw(Engine* engine, float* parameters, float* first, float* second, const float* gradients, double rate,
           double spread, double beta1, double beta2, double epsilon, double keep, double scale, long count);
