@@ -29,7 +29,7 @@ from appliance.errors import ProtocolError
 from appliance.messages import kinds
 from appliance.strictjson import JSON
 
-TASKS = ("train", "replay", "sample", "ingest", "import", "export", "verify", "verify-export")
+TASKS = ("train", "replay", "account", "sample", "ingest", "import", "export", "verify", "verify-export")
 PAYLOAD_KEY_BYTES = 32
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
 _BACKEND = re.compile(r"[a-z][a-z0-9_./-]{0,39}")
@@ -232,6 +232,27 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """What steps [begin_step, step) computed; `report` is the output that holds it sealed, -1: none yet."""
+
+    begin_step: int
+    step: int
+    tokens: int
+    seconds: float
+    step_seconds: float
+    waited_seconds: float
+    bytes_read: int
+    flops: int
+    flops_forward: int
+    flops_backward_inputs: int
+    flops_backward_parameters: int
+    flops_recompute: int
+    peak_flops_per_s: int
+    share_of_peak: float
+    report: int
+
+
+@dataclass(frozen=True, slots=True)
 class Replayed:
     """Digests of the two files of the state after `step` steps, computed again."""
 
@@ -299,6 +320,7 @@ TO_CUSTODIAN = kinds(
     Checkpoint,
     Damaged,
     Began,
+    Account,
     Replayed,
     Verified,
     Text,

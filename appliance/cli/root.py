@@ -58,6 +58,7 @@ SECTIONS = (
             Entry("jobs", "train", "List jobs."),
             Entry("watch", "train", "Follow a job."),
             Entry("stop", "train", "Stop a job after its present step, with a checkpoint."),
+            Entry("account", "account", "Show what a job computed, and how fast."),
             Entry("sample", "sample", "Let a model continue a text."),
             Entry("replay", "replay", "Compute a stretch of a job again and compare it with the log."),
         ),

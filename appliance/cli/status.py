@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from appliance import __version__
+from appliance.cli.account import share_text
 from appliance.cli.output import emit_facts, emit_json, printable, size_text
 from appliance.cli.progress import duration_text
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
@@ -40,6 +41,7 @@ def status_facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("witnesses", witness_text(status)),
         ("objects", str(status["objects"])),
         ("jobs", ", ".join(running) if running else "none running"),
+        *(("", f"{each['job']}: {share_text(each)} of peak") for each in status["accounts"]),
         ("left", _egress_text(status["egress"])),
     ]
 

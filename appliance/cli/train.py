@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from appliance.cli.account import share_text
 from appliance.cli.failures import INTERRUPTED
 from appliance.cli.output import emit_json, emit_json_line, emit_table, printable
 from appliance.cli.progress import ENDS, Display
@@ -136,13 +137,14 @@ def jobs_command(session: Session, *, as_json: bool) -> None:
         click.echo("no jobs yet; `appliance train CONFIG` starts one")
     else:
         emit_table(
-            ("JOB", "NAME", "STATE", "STEP", "OWNER", "CREATED", "REASON"),
+            ("JOB", "NAME", "STATE", "STEP", "PEAK", "OWNER", "CREATED", "REASON"),
             (
                 (
                     job["id"],
                     job["name"],
                     job["state"],
                     f"{job['step']}/{job['steps']}",
+                    share_text(job["account"]) if job["account"] else "-",
                     job["owner"],
                     job["created"],
                     job["reason"],

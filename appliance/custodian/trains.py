@@ -26,6 +26,7 @@ from appliance.errors import (
 )
 from appliance.gate import NamedObject
 from appliance.worklink import (
+    Account,
     Began,
     Checkpoint,
     Damaged,
@@ -43,6 +44,7 @@ from policy.errors import PolicyError
 from policy.model import Entity
 
 MADE_BY_TRAINING = ("weights", "optimizer")
+REPORT = "report"
 _EXPECTED = (ApplianceError, AuditError, PolicyError)
 
 
@@ -54,6 +56,7 @@ class Training:
     row: Job
     states: States
     figures: Figures
+    account: Account | None = None
     task: asyncio.Task[None] | None = None
     worker: Worker | None = None
     stopping: bool = False
@@ -153,7 +156,7 @@ class Trains:
     async def _carry_out(self, training: Training) -> None:
         """Run one job to its end, whatever the end is; nothing staged or alive is left behind."""
         core, row = self._core, training.row
-        outputs = Outputs(core, row.id, MADE_BY_TRAINING, self._environment, name=row.name)
+        outputs = Outputs(core, row.id, (*MADE_BY_TRAINING, REPORT), self._environment, name=row.name)
         state, reason = "failed", "internal"
         try:
             core.catalog.set_job(row.id, state="running")
@@ -240,20 +243,29 @@ class Trains:
             elif isinstance(message, WantOutput):
                 async with in_order:  # a worker that outpaces its second reader waits: nothing piles up
                     outputs.open(worker, message)
-            elif isinstance(message, Sealed):
-                outputs.sealed(message)
-            elif isinstance(message, Progress):
-                self._progress(training, message)
+            elif isinstance(message, Account):
+                training.account = message
+                if message.report >= 0:
+                    publishing.create_task(self._report(training, outputs, message, in_order))
             elif isinstance(message, Checkpoint):
                 publishing.create_task(self._checkpoint(training, outputs, message, in_order))
-            elif isinstance(message, Damaged):
-                training.states.damaged(worker)
-            elif isinstance(message, Began):
-                training.states.began(message)
             elif isinstance(message, Finished):
                 return message
             else:
-                raise ProtocolError(f"a training worker said {type(message).__name__}")
+                self._note(training, worker, outputs, message)
+
+    def _note(self, training: Training, worker: Worker, outputs: Outputs, message: object) -> None:
+        """Take note of what needs no waiting."""
+        if isinstance(message, Sealed):
+            outputs.sealed(message)
+        elif isinstance(message, Progress):
+            self._progress(training, message)
+        elif isinstance(message, Damaged):
+            training.states.damaged(worker)
+        elif isinstance(message, Began):
+            training.states.began(message)
+        else:
+            raise ProtocolError(f"a training worker said {type(message).__name__}")
 
     def _give_named(self, run: Run, worker: Worker, want: WantInput) -> None:
         """Grant the corpus that the config names; the worker learns only a refusal's code."""
@@ -315,6 +327,16 @@ class Trains:
             run.keep(core.gate.receipt_of(made.log_index))
         run.tell("checkpoint", message.step, core.catalog.job(job).steps, object=weights.id)
 
+    async def _report(
+        self, training: Training, outputs: Outputs, message: Account, in_order: asyncio.Lock
+    ) -> None:
+        """Verify and publish the run's account; its sums are committed to in the entry."""
+        async with in_order:
+            if outputs.kind_of(message.report) != REPORT:
+                raise ProtocolError("a training worker named another output than its report")
+            (report,) = await outputs.publish([message.report], training.run.used, committed_sums(message))
+        training.run.keep(self._core.gate.receipt_of(report.log_index))
+
     def _retire(self, training: Training, message: Checkpoint) -> None:
         """Let go of what the config's rule no longer keeps; what lies beyond this step is left alone."""
         kept = [each for each in self._core.catalog.job(training.row.id).kept if each.step <= message.step]
@@ -322,6 +344,20 @@ class Trains:
         fallen = fall_out([each.step for each in kept], training.figures.by_step, rule)
         retire(self._core, training.row.id, training.run.owner, [c for c in kept if c.step in fallen])
         training.figures.keep([each.step for each in kept if each.step not in fallen])
+
+
+def committed_sums(account: Account) -> dict[str, int]:
+    """Return an account's sums as whole numbers that an entry can hold: operations in millions."""
+    return {
+        "tokens": account.tokens,
+        "milliseconds": round(1000 * account.seconds),
+        "bytes_read": account.bytes_read,
+        "peak_mflop_per_s": account.peak_flops_per_s // 10**6,
+        "mflop_forward": account.flops_forward // 10**6,
+        "mflop_backward_inputs": account.flops_backward_inputs // 10**6,
+        "mflop_backward_parameters": account.flops_backward_parameters // 10**6,
+        "mflop_recompute": account.flops_recompute // 10**6,
+    }
 
 
 def compare_with_log(core: Core, row: Job) -> None:

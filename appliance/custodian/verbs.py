@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from appliance import __version__
 from appliance.catalog import Job, Object
 from appliance.custodian import exports, imports, leaving, tasks
+from appliance.custodian.accounts import Accounts
 from appliance.custodian.approving import Approving
 from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Answer, Caller, Handler
@@ -51,6 +52,7 @@ class Verbs:
         self._reseal = reseal
         self._end = end
         self._unsealing = asyncio.Lock()
+        self._accounts = Accounts(core, trains, environment)
 
     def table(self) -> Mapping[str, Handler]:
         """Return the methods by their name on the wire."""
@@ -71,6 +73,7 @@ class Verbs:
             "TreeHead": self.tree_head,
             "Receipt": self.receipt,
             **Audits(self._core).table(),
+            **self._accounts.table(),
             **Replays(self._core, self._environment).table(),
             **Custodies(self._core, self._unsealing).table(),
             **Approving(self._core).table(),
@@ -99,6 +102,7 @@ class Verbs:
             "objects": len(core.catalog.list()),
             "jobs_running": self._trains.running(),
             "egress": leaving.standing(core),
+            "accounts": self._shown_accounts(caller),
             "warnings": core.warnings(),
             "pid": os.getpid(),
         }
@@ -207,7 +211,8 @@ class Verbs:
         """Yield every job, oldest first."""
         self._look(caller, "status")
         for row in self._core.catalog.jobs():
-            yield {"job": job_json(row)}
+            account = self._accounts.shown_to(self._core.person(caller.uid), row.id)
+            yield {"job": {**job_json(row), "account": account}}
 
     async def list_objects(self, caller: Caller) -> AsyncGenerator[Answer, None]:
         """Yield every object's catalog row; contents need another right."""
@@ -317,6 +322,11 @@ class Verbs:
             "proof": base64.b64encode(found.receipt).decode("ascii"),
             "entry": base64.b64encode(found.entry).decode("ascii"),
         }
+
+    def _shown_accounts(self, caller: Caller) -> list[JSON]:
+        person = self._core.person(caller.uid)
+        shown = [self._accounts.shown_to(person, job) for job in self._trains.running()]
+        return [account for account in shown if account is not None]
 
     def _look(self, caller: Caller, action: str) -> None:
         """Decide on what releases nothing; with a dead log, enrolment decides: to look, to close, to end."""

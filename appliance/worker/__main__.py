@@ -22,6 +22,7 @@ CHANNEL_FD = 3
 _MODULES = {
     "train": "appliance.worker.train",
     "replay": "appliance.worker.replay",
+    "account": "appliance.worker.account",
     "sample": "appliance.worker.sample",
     "ingest": "appliance.worker.ingest",
     "import": "appliance.worker.unpack",

@@ -117,6 +117,8 @@ class Port:
         self._stop = False
         self._waiting: deque[tuple[object, tuple[int, ...]]] = deque()
         self._reading = threading.Lock()
+        self.bytes_given = 0
+        """Sealed bytes of all objects that were handed over for reading."""
 
     def send(self, message: object) -> None:
         """Send one message without descriptors."""
@@ -165,7 +167,7 @@ class Port:
                 return found
             if not isinstance(message, GiveInput):
                 raise ProtocolError(f"expected GiveInput or Proceed, found {type(message).__name__}")
-            found[message.role] = _sealed_input(message, descriptors)
+            found[message.role] = self._sealed_input(message, descriptors)
 
     def files(self) -> dict[str, bytes]:
         """Collect small files that the custodian made, by name, until `Proceed`."""
@@ -203,7 +205,7 @@ class Port:
     def want_input(self, kind: str, name: str) -> SealedInput:
         """Ask for the newest object of this kind and name."""
         self.send(WantInput(kind, name))
-        return _sealed_input(*self.expect(GiveInput))
+        return self._sealed_input(*self.expect(GiveInput))
 
     def want_output(self, kind: str, name: str) -> SealedOutput:
         """Ask for room for a new object."""
@@ -211,18 +213,18 @@ class Port:
         answer, (descriptor, key_pipe) = self.expect(GiveOutput)
         return SealedOutput(self.channel, answer.token, descriptor, read_key(key_pipe))
 
+    def _sealed_input(self, message: GiveInput, descriptors: tuple[int, ...]) -> SealedInput:
+        payload, key_pipe = descriptors
+        self.bytes_given += message.length
+        return SealedInput(
+            message.role, message.object_kind, payload, message.offset, message.length, read_key(key_pipe)
+        )
+
     def _sort(self, message: object, descriptors: tuple[int, ...]) -> None:
         if isinstance(message, Stop):
             self._stop = True
         else:
             self._waiting.append((message, descriptors))
-
-
-def _sealed_input(message: GiveInput, descriptors: tuple[int, ...]) -> SealedInput:
-    payload, key_pipe = descriptors
-    return SealedInput(
-        message.role, message.object_kind, payload, message.offset, message.length, read_key(key_pipe)
-    )
 
 
 def _read_file(message: GiveFile, descriptors: tuple[int, ...]) -> bytes:

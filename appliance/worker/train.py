@@ -22,6 +22,7 @@ from appliance.training.tensorfile import TensorFile
 from appliance.training.tokenizer import ByteTokenizer
 from appliance.training.trainer import StepResult, Trainer
 from appliance.worker.checkpoints import Checkpoints
+from appliance.worker.meter import Meter
 from appliance.worker.port import Port, SealedInput
 from appliance.worklink import Began, Begin, Damaged, Finished, Progress
 from kernels import Backend, backend, fastest
@@ -125,7 +126,9 @@ class _Run:
         self._port = port
         self._config = config
         self._trainer = trainer
+        self._name = name
         self._checkpoints = Checkpoints(port, name)
+        self._meter = Meter(port, trainer, trainer.model.backend, self._checkpoints)
         self._told = time.monotonic()
         self._told_step = trainer.next_step
 
@@ -139,17 +142,19 @@ class _Run:
                 self._tell(result, trainer.evaluate().bits_per_byte)
             elif time.monotonic() - self._told >= PROGRESS_S:
                 self._tell(result, UNKNOWN)
+            self._meter.tell()
             if trainer.next_step % run.checkpoint_every == 0:
                 checkpoints.save(trainer)
         if checkpoints.saved_step != trainer.next_step:
             checkpoints.save(trainer)
         checkpoints.settle()
+        self._meter.report(self._name)
         self._port.send(Finished(trainer.next_step, stopped=not trainer.done))
 
     def _step(self) -> StepResult:
         self._checkpoints.check()
         try:
-            return self._trainer.step()
+            return self._meter.step()
         except JobFailed:  # what was good before must still be sealed to its end
             self._checkpoints.settle()
             raise

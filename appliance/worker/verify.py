@@ -18,6 +18,7 @@ from appliance.errors import ContentRefused
 from appliance.messages import Channel
 from appliance.training.config import MAX_CONFIG_BYTES, parse_config
 from appliance.training.documents import SEPARATOR
+from appliance.training.report import MAX_ACCOUNT_BYTES, parse_account
 from appliance.worker.port import Port, SealedInput
 from appliance.worklink import Begin, Finished, MemberHashed, Verified
 
@@ -74,6 +75,23 @@ class ConfigChecker:
         parse_config(bytes(self._data))
 
 
+class AccountChecker:
+    """The account of one run, as its parser takes it."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def feed(self, data: memoryview) -> None:
+        """Take the next bytes."""
+        if len(self._data) + len(data) > MAX_ACCOUNT_BYTES:
+            raise ContentRefused(f"account: expected at most {MAX_ACCOUNT_BYTES} bytes, found more")
+        self._data += data
+
+    def finish(self) -> None:
+        """Parse the whole."""
+        parse_account(bytes(self._data))
+
+
 def checker_of(kind: str, size: int) -> Checker:
     """Return the checker of an object kind; raises ContentRefused where there is none."""
     if kind in ("weights", "optimizer"):
@@ -82,6 +100,8 @@ def checker_of(kind: str, size: int) -> Checker:
         return CorpusChecker()
     if kind == "config":
         return ConfigChecker()
+    if kind == "report":
+        return AccountChecker()
     raise ContentRefused(f"nothing reads objects of kind {kind!r}")
 
 

@@ -60,6 +60,7 @@ STATUS = {
             "days": 7,
         }
     ],
+    "accounts": [],
     "warnings": ["networked\x1b[2J"],
     "pid": 4242,
 }
@@ -98,6 +99,24 @@ JOB = {
     "created": "2026-01-01T00:00:00Z",
     "reason": "",
     "results": [],
+    "account": None,
+}
+ACCOUNT = {
+    "job": "7f3a",
+    "begin_step": 100,
+    "step": 300,
+    "tokens": 204_800,
+    "seconds": 12.5,
+    "step_seconds": 11.25,
+    "waited_seconds": 0.004,
+    "bytes_read": 4096,
+    "flops": 1_234_567_890_123,
+    "flops_forward": 400_000_000_000,
+    "flops_backward_inputs": 400_000_000_000,
+    "flops_backward_parameters": 400_000_000_000,
+    "flops_recompute": 34_567_890_123,
+    "peak_flops_per_s": 300_000_000_000,
+    "share_of_peak": 0.3658,
 }
 
 
@@ -991,3 +1010,22 @@ def test_a_replay_on_another_backend_says_so_where_it_differs(daemon, run):
     done = run("replay", "7f3a", "--from", "0", "--steps", "20", "--json")
     assert done.exit_code == 6
     assert "made on reference and computed again on cpu, which rounds differently" in done.output
+
+
+def test_an_account_is_a_few_lines_for_people_and_json_for_programs(daemon, run):
+    daemon.answers["Account"] = {"account": ACCOUNT}
+    done = run("account", "7f3a")
+    assert done.exit_code == 0, done.output
+    assert "200 (from 100 to 300), 204,800 tokens" in done.output
+    assert "1.23 TFLOP" in done.output
+    assert "36.6 % of 300 GFLOP/s" in done.output
+    assert json.loads(run("account", "7f3a", "--json").output) == ACCOUNT
+
+
+def test_jobs_and_status_show_the_share_of_the_peak_to_whom_it_is_told(daemon, run):
+    daemon.answers["ListJobs"] = [{"job": {**JOB, "account": ACCOUNT}}]
+    daemon.answers["Status"] = {**STATUS, "accounts": [ACCOUNT]}
+    assert "36.6 %" in run("jobs").output
+    assert "7f3a: 36.6 % of peak" in run("status").output
+    daemon.answers["ListJobs"] = [{"job": JOB}]
+    assert "%" not in run("jobs").output
