@@ -22,7 +22,7 @@ def account_command(session: Session, *, job: str, as_json: bool) -> None:
 
     It reveals the architecture, so the rules say who may see it.
     """
-    account = session.call("Account", {"job": job})["account"]
+    account = session.call("ShowAccount", {"job": job})["account"]
     if as_json:
         emit_json(account)
     else:

@@ -32,7 +32,7 @@ class Accounts:
 
     def table(self) -> Mapping[str, Handler]:
         """Return the methods by their name on the wire."""
-        return {"Account": self.account}
+        return {"ShowAccount": self.account}
 
     def shown_to(self, person: Entity, job: str) -> dict[str, JSON] | None:
         """Return the account of a job at work, None where there is none yet or the rules keep it back."""

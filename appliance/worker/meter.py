@@ -15,7 +15,7 @@ from appliance.worklink import Account
 from kernels import Backend
 
 NO_REPORT = -1
-TELL_S = 5.0
+TELL_S = 2.0
 
 
 class Meter:

@@ -1013,7 +1013,7 @@ def test_a_replay_on_another_backend_says_so_where_it_differs(daemon, run):
 
 
 def test_an_account_is_a_few_lines_for_people_and_json_for_programs(daemon, run):
-    daemon.answers["Account"] = {"account": ACCOUNT}
+    daemon.answers["ShowAccount"] = {"account": ACCOUNT}
     done = run("account", "7f3a")
     assert done.exit_code == 0, done.output
     assert "200 (from 100 to 300), 204,800 tokens" in done.output
