@@ -15,6 +15,7 @@ travels as the read end of a pipe that holds exactly its bytes, so that it is ne
     Proceed    go on to the next phase                   Progress   numbers about the run
     Stop       end at the next safe point                Checkpoint two sealed outputs belong together
                                                          Damaged    the state that was given does not open
+                                                         Alive      a rank goes on
                                                          Began      which state the run goes on from
     Refused    an input or output is not to be had       Verified   what a fresh reader found
                                                          Text       a piece of a sample
@@ -216,6 +217,13 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True)
+class Alive:
+    """A rank beside the first has taken `step` steps."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Began:
     """The run goes on after `step` steps (0: begins), on `backend`; the state was computed on `made_on`."""
 
@@ -319,6 +327,7 @@ TO_CUSTODIAN = kinds(
     Progress,
     Checkpoint,
     Damaged,
+    Alive,
     Began,
     Account,
     Replayed,

@@ -27,6 +27,7 @@ from appliance.training.config import MAX_CONFIG_BYTES, parse_config
 @click.argument("config", required=False)
 @click.option("--name", help="Name of the job and of the model it makes.")
 @click.option("--resume", metavar="JOB", help="Go on from the last checkpoint of this job.")
+@click.option("--ranks", type=click.IntRange(min=1), help="Workers that share each batch, through MPI (1).")
 @click.option("--detach", is_flag=True, help="Print the job's id and return.")
 @json_option
 @pass_session
@@ -36,6 +37,7 @@ def train_command(
     config: str | None,
     name: str | None,
     resume: str | None,
+    ranks: int | None,
     detach: bool,
     as_json: bool,
 ) -> None:
@@ -48,7 +50,7 @@ def train_command(
         message = "train: expected either CONFIG or --resume JOB; next: `appliance objects --kind config`"
         raise UsageError(message)
     with ExitStack() as open_files:
-        parameters: dict[str, object] = {"name": name, "resume": resume}
+        parameters: dict[str, object] = {"name": name, "resume": resume, "ranks": ranks}
         fds: list[int] = []
         if config is not None and is_config_file(config):
             source = open_files.enter_context(Path(config).open("rb")).fileno()

@@ -73,7 +73,8 @@ class Run:
         key = self.core.custody.unwrap(allowed.grant).key
         payload = self.core.vault.open_payload(resource.id)
         worker.give_input(role, resource.kind, payload, key)
-        self.used.append(resource)
+        if resource not in self.used:  # each rank of a job is given the same
+            self.used.append(resource)
 
     def find(self, kind: str, name: str) -> Object:
         """Return the newest object of this name; what is unknown is denied by the gate, and logged."""

@@ -30,6 +30,11 @@ class States:
         self._given: Checkpoint | None = None
 
     @property
+    def given(self) -> Checkpoint | None:
+        """The state that was handed out last, None where the job begins with none."""
+        return self._given
+
+    @property
     def named(self) -> list[str]:
         """Ids of all objects that this may give out."""
         return [name for each in self._row.kept for name in (each.weights, each.optimizer)]

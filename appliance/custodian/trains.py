@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -13,6 +13,7 @@ from appliance.catalog.database import REBUILD
 from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
+from appliance.custodian.ranks import Others, check_ranks, start_ranks
 from appliance.custodian.retention import Figures, Rule, fall_out, retire
 from appliance.custodian.states import States
 from appliance.custodian.workers import Worker, checked_name
@@ -56,6 +57,9 @@ class Training:
     row: Job
     states: States
     figures: Figures
+    ranks: int = 1
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+    others: Others | None = None
     account: Account | None = None
     task: asyncio.Task[None] | None = None
     worker: Worker | None = None
@@ -80,9 +84,10 @@ class Trains:
         """Return a job of this custodian's lifetime."""
         return self._jobs.get(job)
 
-    def start(self, person: Entity, config: Object | NamedObject, name: str) -> str:
+    def start(self, person: Entity, config: Object | NamedObject, name: str, ranks: int = 1) -> str:
         """Decide on, record and start a new job; return its id."""
         self._only_one()
+        check_ranks(ranks)
         job = new_job_id("train")
         allowed = self._core.gate.request(person, "train", config, job=job)
         found = allowed.object
@@ -96,11 +101,12 @@ class Trains:
             config=found.id,
             log_index=allowed.committed.index,
         )
-        return self._launch(self._training(run, row))
+        return self._launch(self._training(run, row, ranks))
 
-    def resume(self, person: Entity, job: str) -> str:
+    def resume(self, person: Entity, job: str, ranks: int = 1) -> str:
         """Decide on and continue a job from its last checkpoint; raises UnknownObject or Busy."""
         self._only_one()
+        check_ranks(ranks)
         row = self._core.catalog.job(job)
         compare_with_log(self._core, row)
         if row.state == "done":
@@ -110,10 +116,10 @@ class Trains:
         allowed = self._core.gate.request(person, "train", config, job=job, named=named)
         run = Run(self._core, job, person.id, "train", named)
         run.keep(allowed.committed)
-        return self._launch(self._training(run, replace(row, owner=person.id)))
+        return self._launch(self._training(run, replace(row, owner=person.id), ranks))
 
-    def _training(self, run: Run, row: Job) -> Training:
-        return Training(run, row, States(self._core, run, row), Figures(self._core, row.id))
+    def _training(self, run: Run, row: Job, ranks: int) -> Training:
+        return Training(run, row, States(self._core, run, row), Figures(self._core, row.id), ranks)
 
     def stop(self, job: str) -> None:
         """Ask a job to end at its next safe point."""
@@ -130,6 +136,8 @@ class Trains:
         if training is not None and training.task is not None and not training.task.done():
             if training.worker is not None:
                 training.worker.kill()
+            if training.others is not None:
+                await training.others.end()
             if not training.settling:  # it has ended by itself meanwhile: what it leaves is being cleared up
                 training.task.cancel(reason)
             await asyncio.wait([training.task])
@@ -174,6 +182,8 @@ class Trains:
 
     async def _settle(self, training: Training, outputs: Outputs, state: str, reason: str) -> None:
         core, run, row = self._core, training.run, training.row
+        if training.others is not None:
+            await training.others.end()
         if training.worker is not None:
             await training.worker.end()
             self._seal_report(row.id, outputs, bytes(training.worker.child.report))
@@ -208,17 +218,9 @@ class Trains:
 
     async def _work(self, training: Training, outputs: Outputs) -> Finished:
         core, run, row = self._core, training.run, training.row
-        numbers = {"name": row.name}
-        worker = await Worker.start("train", row.id, core.facts.profile, numbers, self._environment)
+        worker, *others = await start_ranks(core, run, row.name, training.ranks, self._environment)
         training.worker = worker
-        assert worker.jail is not None  # noqa: S101  a started worker has reported its jail
-        core.jail_lacks = worker.jail.missing
-        jail: dict[str, JSON] = {
-            "job": row.id,
-            "took": list(worker.jail.took),
-            "missing": list(worker.jail.missing),
-        }
-        run.keep(core.gate.outcome("jail", "Custodian:custodian", "train", f"JobRecord:{row.id}", jail))
+        training.others = Others(core, run, training.states, others)
         run.give(worker, "config", core.catalog.get(row.config))
         training.states.give_next(worker)
         worker.proceed()
@@ -227,9 +229,10 @@ class Trains:
             worker.send(Stop())
         try:
             async with asyncio.TaskGroup() as publishing:
+                publishing.create_task(training.others.follow(training.began, worker))
                 return await self._listen(training, worker, outputs, publishing)
         except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+            raise _first(failed) from None
 
     async def _listen(
         self, training: Training, worker: Worker, outputs: Outputs, publishing: asyncio.TaskGroup
@@ -264,6 +267,7 @@ class Trains:
             training.states.damaged(worker)
         elif isinstance(message, Began):
             training.states.began(message)
+            training.began.set()
         else:
             raise ProtocolError(f"a training worker said {type(message).__name__}")
 
@@ -379,6 +383,14 @@ def compare_with_log(core: Core, row: Job) -> None:
             f"job {row.id} is not the one that log entry {row.log_index} began: catalog.db was changed; "
             f"{REBUILD}"
         )
+
+
+def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the failure that came first, however deep tasks were nested."""
+    found: BaseException = failed
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 def _figure(value: float, digits: int) -> float | None:

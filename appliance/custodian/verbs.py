@@ -196,16 +196,17 @@ class Verbs:
             raise UsageError(
                 f"expected one of a config's name, a file and a job to resume, found {len(given)}"
             )
+        ranks = caller.number("ranks") if caller.parameters.get("ranks") is not None else 1
         if given == ["resume"]:
-            return {"job": self._trains.resume(person, caller.text("resume"))}
+            return {"job": self._trains.resume(person, caller.text("resume"), ranks)}
         if given == ["config"]:
             named = NamedObject("config", caller.text("config"))
-            return {"job": self._trains.start(person, named, caller.text("name"))}
+            return {"job": self._trains.start(person, named, caller.text("name"), ranks)}
         source = os.dup(caller.descriptor("source_fd"))
         size = os.fstat(source).st_size
         name = caller.text("source_name") or "config"
         config = await tasks.seal_config(self._core, self._environment, person, name, source, size)
-        return {"job": self._trains.start(person, config, caller.text("name"))}
+        return {"job": self._trains.start(person, config, caller.text("name"), ranks)}
 
     async def list_jobs(self, caller: Caller) -> AsyncGenerator[Answer, None]:
         """Yield every job, oldest first."""

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
+import time
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
@@ -55,6 +56,8 @@ class Worker:
         self.child = child
         self.job = job
         self.jail: Jailed | None = None
+        self.heard_at = time.monotonic()
+        """When it last said something."""
 
     @classmethod
     async def start(
@@ -64,9 +67,14 @@ class Worker:
         profile: str,
         numbers: Mapping[str, JSON] | None = None,
         environment: Mapping[str, str] | None = None,
+        *,
+        extra: Sequence[int] = (),
     ) -> Worker:
-        """Start a worker and wait until its jail is proved; raises JailError or JobFailed."""
-        worker = cls(Child("appliance.worker", environment=environment), job)
+        """Start a worker and wait until its jail is proved; raises JailError or JobFailed.
+
+        `extra` descriptors become its own from 4 upward, and stay the caller's to close.
+        """
+        worker = cls(Child("appliance.worker", extra=extra, environment=environment), job)
         _alive.add(worker)
         try:
             worker.send(Begin(task, job, profile, dict(numbers or {})))
@@ -122,6 +130,7 @@ class Worker:
             message, descriptors = await self.child.channel.receive_async(TO_CUSTODIAN)
         except (EOFError, OSError) as gone:
             raise JobFailed("the worker died; what it had checkpointed stands") from gone
+        self.heard_at = time.monotonic()
         if descriptors:
             close_fds(descriptors)
             raise ProtocolError("a worker sent descriptors")

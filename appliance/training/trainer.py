@@ -16,8 +16,9 @@ import numpy as np
 from appliance.errors import ContentRefused, JobFailed
 from appliance.training import accounting, checkpoint
 from appliance.training.checkpoint import Progress, TrainingState
+from appliance.training.communicator import ALONE, Communicator, share_of
 from appliance.training.config import TrainConfig
-from appliance.training.data import Corpus
+from appliance.training.data import Batch, Corpus
 from appliance.training.evaluate import Evaluation
 from appliance.training.lanes import Lanes, thread_count
 from appliance.training.layout import Buffer
@@ -45,11 +46,17 @@ class Trainer:
     """A run at some step. Everything it needs is in its arguments."""
 
     def __init__(
-        self, config: TrainConfig, corpus: Corpus, backend: Backend, state: TrainingState | None = None
+        self,
+        config: TrainConfig,
+        corpus: Corpus,
+        backend: Backend,
+        state: TrainingState | None = None,
+        communicator: Communicator = ALONE,
     ) -> None:
         """Start at step 0, or go on from `state`; raise `ContentRefused` when it is not of this run.
 
-        A state of another backend is taken: the run goes on, and its bits are no longer those of one that
+        With a `communicator` of several ranks this one computes its share of each batch. A state of another
+        backend is taken: the run goes on, and its bits are no longer those of one that
         never changed backends.
         """
         if config.train.precision not in backend.PRECISIONS:
@@ -63,8 +70,10 @@ class Trainer:
         self.corpus = corpus
         self.model = GPT(config.model, backend, precision=config.train.precision)
         self._backend = backend
+        self._ranks = communicator
         self._optimizer = AdamW(self.model.layout, backend)
-        self._lanes = Lanes(self.model, config.train.batch, threads)
+        mine = share_of(config.train.batch, communicator)
+        self._lanes = Lanes(self.model, mine.stop - mine.start, threads)
         self._watch = Watch()
         self._step = 0
         if state is None:
@@ -111,7 +120,10 @@ class Trainer:
                 "train.patience evaluations brought no gain; the run is complete"
             )
         batch = self.corpus.batch(step)
-        loss, gradients = self._lanes.loss_and_gradient(batch, Place(run.seed, step, 0))
+        mine = share_of(len(batch.tokens), self._ranks)
+        local = Batch(batch.tokens[mine], batch.targets[mine])
+        place = Place(run.seed, step, mine.start * self.config.model.context)
+        loss, gradients = self._together(*self._lanes.loss_and_gradient(local, place))
         norm = self._backend.global_norm(gradients.flat)
         _check_finite(step, loss, norm, gradients)
         _check_spike(step, loss, self._watch.limit(run.spike), gradients)
@@ -122,6 +134,16 @@ class Trainer:
         self._watch = self._watch.after_step(loss)
         self._step = step + 1
         return StepResult(step, loss, norm, rate, batch.tokens.size)
+
+    def _together(self, loss: float, gradients: Buffer) -> tuple[float, Buffer]:
+        """Turn the means of this rank's share into those of the whole batch."""
+        if self._ranks.size > 1:
+            gradients.flat /= self._ranks.size
+            self._ranks.sum(gradients.flat)
+            shared = np.array([loss / self._ranks.size])
+            self._ranks.sum(shared)
+            loss = float(shared[0])
+        return loss, gradients
 
     def evaluate(self) -> Evaluation:
         """Predict the held-out text with the present weights, which stay as they are.

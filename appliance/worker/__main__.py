@@ -38,6 +38,14 @@ def main() -> int:
     message, _ = channel.receive(TO_WORKER)
     if not isinstance(message, Begin) or message.task not in TASKS:
         raise ProtocolError("a worker's first message is its task")
+    if message.numbers.get("ranks", 1) != 1:
+        # Before the jail, which allows no new way to anybody; it reads nothing but the custodian's words.
+        ranks = importlib.import_module("appliance.worker.ranks")
+        try:
+            ranks.join()
+        except ApplianceError as failed:
+            channel.send(Failed(failed.code, 0))
+            return 1
     applied = apply(WORKER)
     channel.send(Jailed(applied.took, applied.missing))
     applied.demand(message.profile)

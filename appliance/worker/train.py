@@ -11,9 +11,12 @@ from __future__ import annotations
 import sys
 import time
 
+import numpy as np
+
 from appliance.errors import ContentRefused, IntegrityError, JobFailed
 from appliance.messages import Channel
 from appliance.training.checkpoint import TrainingState, parse_progress
+from appliance.training.communicator import ALONE, Communicator
 from appliance.training.config import TrainConfig, parse_config
 from appliance.training.data import Corpus
 from appliance.training.lanes import thread_count
@@ -24,7 +27,8 @@ from appliance.training.trainer import StepResult, Trainer
 from appliance.worker.checkpoints import Checkpoints
 from appliance.worker.meter import Meter
 from appliance.worker.port import Port, SealedInput
-from appliance.worklink import Began, Begin, Damaged, Finished, Progress
+from appliance.worker.ranks import joined
+from appliance.worklink import Alive, Began, Begin, Damaged, Finished, Progress
 from kernels import Backend, backend, fastest
 from kernels.errors import BackendMissing
 
@@ -36,11 +40,12 @@ def run(channel: Channel, begin: Begin) -> None:
     """Carry out one training job to its last step, or to the step at which it is told to stop."""
     port = Port(channel)
     name = str(begin.numbers["name"])
-    trainer = prepare(port)
-    _Run(port, trainer.config, trainer, name).carry_out()
+    ranks = joined()
+    trainer = prepare(port, ranks)
+    _Run(port, trainer, name, ranks).carry_out()
 
 
-def prepare(port: Port, *, repeat: bool = False) -> Trainer:
+def prepare(port: Port, ranks: Communicator = ALONE, *, repeat: bool = False) -> Trainer:
     """Open what the custodian grants, ask for the corpus that the config names, and be ready to step.
 
     The fastest backend computes; to `repeat` a stretch, the one that made its state, where this machine has
@@ -50,11 +55,11 @@ def prepare(port: Port, *, repeat: bool = False) -> Trainer:
     config = parse_config(bytes(whole(inputs["config"])))
     state = _sound_state(port, inputs, config)
     before = None if state is None else parse_progress(state.metadata, config)
-    threads = thread_count(config.train.threads)
+    threads = max(1, thread_count(config.train.threads) // ranks.size)
     ops = _arithmetic(threads, before.backend if before and repeat else "")
     sys.stderr.write(f"computing on {ops.NAME}, {threads} threads, {config.train.precision}\n")
     port.send(Began(before.step if before else 0, before.backend if before else ops.NAME, ops.NAME, threads))
-    return Trainer(config, _corpus(port, config), ops, state)
+    return Trainer(config, _corpus(port, config), ops, state, ranks)
 
 
 def _corpus(port: Port, config: TrainConfig) -> Corpus:
@@ -120,12 +125,13 @@ def _sound_state(port: Port, inputs: dict[str, SealedInput], config: TrainConfig
 
 
 class _Run:
-    """The loop around a trainer: when to tell, evaluate, checkpoint and stop."""
+    """The loop around a trainer: when to tell, evaluate, checkpoint and stop; all ranks go the same way."""
 
-    def __init__(self, port: Port, config: TrainConfig, trainer: Trainer, name: str) -> None:
+    def __init__(self, port: Port, trainer: Trainer, name: str, ranks: Communicator) -> None:
         self._port = port
-        self._config = config
+        self._config = trainer.config
         self._trainer = trainer
+        self._ranks = ranks
         self._name = name
         self._checkpoints = Checkpoints(port, name)
         self._meter = Meter(port, trainer, trainer.model.backend, self._checkpoints)
@@ -136,20 +142,31 @@ class _Run:
         """Step until done or stopped; the last state is always checkpointed."""
         trainer, run, checkpoints = self._trainer, self._config.train, self._checkpoints
         self._tell(None, trainer.evaluate().bits_per_byte)
-        while not trainer.done and not self._port.stop_requested():
+        while not trainer.done and not self._stopped():
             result = self._step()
             if trainer.next_step % run.eval_every == 0 or trainer.done:
                 self._tell(result, trainer.evaluate().bits_per_byte)
             elif time.monotonic() - self._told >= PROGRESS_S:
                 self._tell(result, UNKNOWN)
-            self._meter.tell()
-            if trainer.next_step % run.checkpoint_every == 0:
+            if self._leads and trainer.next_step % run.checkpoint_every == 0:
                 checkpoints.save(trainer)
-        if checkpoints.saved_step != trainer.next_step:
-            checkpoints.save(trainer)
-        checkpoints.settle()
-        self._meter.report(self._name)
+        if self._leads:
+            if checkpoints.saved_step != trainer.next_step:
+                checkpoints.save(trainer)
+            checkpoints.settle()
+            self._meter.report(self._name)
         self._port.send(Finished(trainer.next_step, stopped=not trainer.done))
+
+    @property
+    def _leads(self) -> bool:
+        """Whether this rank is the one that seals and tells."""
+        return self._ranks.rank == 0
+
+    def _stopped(self) -> bool:
+        """Whether rank 0 was told to stop: all ranks hear of it at the same step."""
+        asked = np.array([float(self._port.stop_requested())])
+        self._ranks.sum(asked)
+        return bool(asked[0])
 
     def _step(self) -> StepResult:
         self._checkpoints.check()
@@ -161,6 +178,11 @@ class _Run:
 
     def _tell(self, result: StepResult | None, bits_per_byte: float) -> None:
         trainer, now = self._trainer, time.monotonic()
+        if not self._leads:
+            self._port.send(Alive(trainer.next_step))
+            self._told = now
+            return
+        self._meter.tell()
         run, model = self._config.train, self._config.model
         tokens = (trainer.next_step - self._told_step) * run.sequences * model.context
         rate = tokens / (now - self._told) if tokens else UNKNOWN
