@@ -20,12 +20,16 @@ def replay(
 
     Raises UsageError for a step that lies behind or beyond the run, and whatever a step raises.
     """
-    last = trainer.config.train.steps
+    run = trainer.config.train
+    if run.patience:
+        trainer.evaluate()
     for wanted in steps:
-        if not trainer.next_step <= wanted <= last:
+        if not trainer.next_step <= wanted <= run.steps:
             raise UsageError(
-                f"replay: expected steps from {trainer.next_step} to {last}, ascending, found {wanted}"
+                f"replay: expected steps from {trainer.next_step} to {run.steps}, ascending, found {wanted}"
             )
         while trainer.next_step < wanted:
             each(trainer.step())
+            if run.patience and trainer.next_step % run.eval_every == 0:
+                trainer.evaluate()  # how long there was no gain is part of the state
         yield digests_of(trainer.state())

@@ -7,7 +7,6 @@ import pytest
 import kernels
 from appliance.training.accounting import Operations, flops_per_step, operations_per_step, parameter_count
 from appliance.training.config import parse_config
-from appliance.training.data import ByteCorpus
 from appliance.training.layout import layout_of
 from appliance.training.trainer import Trainer
 
@@ -70,10 +69,10 @@ def config(request):
     return parse_config(text.encode())
 
 
-def test_products_and_attention_of_a_step_are_those_that_the_backend_was_asked_for(config):
+def test_products_and_attention_of_a_step_are_those_that_the_backend_was_asked_for(config, corpus_of):
     counting = Counting()
     text = b"\0".join(f"record {n}: the answer is {n * n}.".encode() * 4 for n in range(30))
-    Trainer(config, ByteCorpus([text], config), counting).step()
+    Trainer(config, corpus_of([text], config), counting).step()
     counted = operations_per_step(config)
     assert counted["linear"] + counted["head"] == counting.products
     softmax = config.model.heads * config.model.layers * config.train.sequences * 16 * 17 // 2

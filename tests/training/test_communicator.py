@@ -11,7 +11,6 @@ import kernels
 from appliance.errors import ContentRefused
 from appliance.training.communicator import ALONE, share_of
 from appliance.training.config import parse_config
-from appliance.training.data import ByteCorpus
 from appliance.training.trainer import Trainer
 
 
@@ -34,14 +33,14 @@ def config_of(more=""):
     return parse_config(f"{model}{run}[data]\ncorpus = 't'\n".encode())
 
 
-def trained(config, size):
+def trained(config, corpus_of, size):
     """Losses, gradient norms and last weights of each rank after the whole run."""
     text = b"\0".join(f"record {n}: the answer to {n} is {n * n}. ".encode() * 4 for n in range(30))
     meeting, table, found = threading.Barrier(size), {}, {}
 
     def run(rank):
         ranks = Threads(rank, size, meeting, table) if size > 1 else ALONE
-        trainer = Trainer(config, ByteCorpus([text], config), kernels.backend("reference"), None, ranks)
+        trainer = Trainer(config, corpus_of([text], config), kernels.backend("reference"), None, ranks)
         results = [trainer.step() for _ in range(config.train.steps)]
         found[rank] = results, trainer.model.parameters.flat.copy()
 
@@ -55,10 +54,10 @@ def trained(config, size):
 
 @pytest.mark.parametrize("more", ["", "dropout = 0.2\n"], ids=["plain", "dropout"])
 @pytest.mark.parametrize("size", [2, 4])
-def test_ranks_take_the_steps_of_one_at_the_same_global_batch(size, more):
+def test_ranks_take_the_steps_of_one_at_the_same_global_batch(corpus_of, size, more):
     config = config_of(more)
-    ((expected, weights),) = trained(config, 1).values()
-    ranks = trained(config, size)
+    ((expected, weights),) = trained(config, corpus_of, 1).values()
+    ranks = trained(config, corpus_of, size)
     for results, found in ranks.values():
         assert [result.loss for result in results] == pytest.approx(
             [each.loss for each in expected], rel=1e-6
