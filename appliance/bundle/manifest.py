@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://appliance.invalid/transfer-bundle/v1"
 FORMAT = 1
-KINDS = ("corpus", "config", "weights", "update", "approval", "witness", "receipt", "revocation")
+KINDS = ("corpus", "config", "weights", "metrics", "update", "approval", "witness", "receipt", "revocation")
 DIRECTIONS = ("in", "out")
 RECIPIENT_TYPES = ("X25519", "mlkem768x25519")
 MAX_PARTS = 4096

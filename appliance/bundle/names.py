@@ -7,6 +7,7 @@ folder), so extracting can only create new files below one folder.
     corpus/<name>/<document>.txt    text documents; those of one <name> are one corpus object
     config/<name>.toml              one training configuration
     weights/<name>.safetensors      one set of weights
+    metrics.json                    the figures of a run, on their way out
     model/…                         an exported model folder (docs/formats/model-signature.md)
 """
 
@@ -34,6 +35,7 @@ _MEDIA_BY_KIND = {
     "corpus": {TEXT, TOML},
     "config": {TOML},
     "weights": {SAFETENSORS, JSON_TEXT, TEXT},
+    "metrics": {JSON_TEXT},
 }
 
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"

@@ -103,6 +103,19 @@ def export_request(session: Session, /, *, model: str, recipient: str, **told: A
 
 
 @request_command.command(
+    "metrics",
+    epilog=example("appliance request metrics JOB --to lab.recipient --reason plot --out m.request"),
+)
+@click.argument("job")
+@click.option("--to", "recipient", required=True, help="Recipient `age1…`, or the file that holds it.")
+@request_options
+@pass_session
+def metrics_request(session: Session, /, *, job: str, recipient: str, **told: Any) -> None:
+    """Ask for the export of the figures of JOB, and nothing else, to one recipient."""
+    write_request(session, "export", [job], [recipient_text(recipient)], {"content": "metrics"}, **told)
+
+
+@request_command.command(
     "shred", epilog=example("appliance request shred weights/old@3 --reason 'not needed' --out shred.request")
 )
 @click.argument("object_name", metavar="OBJECT")

@@ -49,6 +49,7 @@ def import_command(session: Session, *, bundle: Path, as_json: bool) -> None:
     ),
 )
 @click.argument("model")
+@click.option("--metrics", is_flag=True, help="MODEL is a job: only its figures leave, as JSON.")
 @click.option("--sign", is_flag=True, help="Sign the model and the bundle (always needed).")
 @click.option("--to", "recipient", required=True, help="Recipient `age1…`, or the file that holds it.")
 @click.option("--request", required=True, metavar="FILE_OR_ID", help="The request that officers approved.")
@@ -64,6 +65,7 @@ def export_command(
     session: Session,
     *,
     model: str,
+    metrics: bool,
     sign: bool,
     recipient: str,
     request: str,
@@ -73,7 +75,12 @@ def export_command(
     """Write MODEL, signed and with its lineage, into a bundle that only one recipient can open."""
     if not sign:
         raise click.UsageError(NOT_SIGNED)
-    parameters = {"model": model, "recipient": recipient_text(recipient), "request": request_id(request)}
+    parameters: dict[str, object] = {
+        "model": model,
+        "recipient": recipient_text(recipient),
+        "request": request_id(request),
+    }
+    parameters |= {"metrics": True} if metrics else {}
     out.mkdir(exist_ok=True)
     bundle: str | None = None
     with folder_descriptor(out, "output") as folder_fd:

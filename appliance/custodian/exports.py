@@ -42,7 +42,8 @@ from appliance.custodian.core import Core
 from appliance.custodian.files import give_bytes
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.lineages import lineage_files
-from appliance.custodian.requests import Subject, export_of
+from appliance.custodian.metrics import FILE as METRICS
+from appliance.custodian.requests import Subject, export_of, metrics_export_of
 from appliance.custodian.tasks import config_of
 from appliance.custodian.workers import Worker, key_pipe
 from appliance.custody.release import Output
@@ -59,12 +60,21 @@ FILES_FROM_WORKER = ("model/config.json", "model/model.safetensors", "model/toke
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a client asks for: a model, an age recipient, the approved request, and whose files to leave."""
+    """What a client asks for: a model, an age recipient, the approved request, and whose files to leave.
+
+    Where only the figures of a run are to leave, `model` is its job and `metrics` the file.
+    """
 
     model: str
     recipient: str
     request: str
     uid: int
+    metrics: bytes | None = None
+
+    @property
+    def content(self) -> str:
+        """What leaves, as the egress budget counts it."""
+        return "weights" if self.metrics is None else "metrics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +106,9 @@ async def export(
         weights, approved = approved_export(core, wanted)
         job = new_job_id("export")
         named = (weights.id, config_of(core, weights).id)
-        decided = _decide(
-            core, person, approved, export_of(weights, wanted.recipient), job, named, weights.size
-        )
-        run = Run(core, job, person.id, "export", named)
+        size = weights.size if wanted.metrics is None else len(wanted.metrics)
+        decided = _decide(core, person, approved, _subject(weights, wanted), job, named, size)
+        run = Run(core, job, person.id, "export", named if wanted.metrics is None else ())
         run.keep(decided.committed)
         exporting = _Export(core, environment, run, weights, approved, wanted, decided)
         async for stage in exporting.write(folder_fd):
@@ -126,12 +135,18 @@ def approved_export(core: Core, wanted: Wanted) -> tuple[Object, Approved]:
     """
     request = approvals.approved_request(core, wanted.request).request
     weights = core.catalog.get(request.objects[0]) if request.action == "export" else None
-    if weights is None or weights.name != wanted.model:
+    if weights is None or (wanted.metrics is None and weights.name != wanted.model):
         raise PolicyRefused(
             f"request {request.id[:16]} is for {approvals.in_words(request)}, found the export of "
             f"{wanted.model}: ask for what you mean to export"
         )
-    return weights, approvals.demand_approved(core, request.id, export_of(weights, wanted.recipient))
+    return weights, approvals.demand_approved(core, request.id, _subject(weights, wanted))
+
+
+def _subject(weights: Object, wanted: Wanted) -> Subject:
+    if wanted.metrics is not None:
+        return metrics_export_of(weights, wanted.model, wanted.recipient)
+    return export_of(weights, wanted.recipient)
 
 
 def _decide(
@@ -145,7 +160,8 @@ def _decide(
 ) -> Allowed:
     """Decide on an export of at least `size_bytes`; how large it is exactly is known once it was hashed."""
     recipient = subject.recipients[0]
-    asked = (core, "weights", target_of(recipient), size_bytes)
+    content = subject.options.get("content", "weights")
+    asked = (core, content, target_of(recipient), size_bytes)
     context: dict[str, JSON] = {"signed": True, "recipient": recipient, **leaving.facts(*asked)}
     return approvals.decide(
         core,
@@ -213,7 +229,7 @@ class _Export:
         core = self._core
         last = core.catalog.last_bundle(*OUTGOING)
         return label_for(
-            kind="weights",
+            kind=self._wanted.content,
             direction="out",
             recipient=self._wanted.recipient,
             signers=[self._signer.vkey],
@@ -228,6 +244,8 @@ class _Export:
 
     async def _prepare(self, worker: Worker, label: Label) -> Plan:
         """First pass: have the sealed files hashed, sign what they are, and plan the parts."""
+        if self._wanted.metrics is not None:
+            return self._prepare_metrics(worker, label, self._wanted.metrics)
         weights = self._weights
         self._run.give(worker, "weights", weights)
         self._run.give(worker, "config", config_of(self._core, weights))
@@ -259,6 +277,16 @@ class _Export:
                 InnerMember(full, media_type_of(full), len(data), hashlib.sha256(data).hexdigest())
             )
         return plan(label, members)
+
+    @staticmethod
+    def _prepare_metrics(worker: Worker, label: Label, data: bytes) -> Plan:
+        """Plan the parts of one small file that needs no key; the manifest's signature is the bundle's."""
+        worker.proceed()
+        give_bytes(worker, METRICS, data)
+        give_bytes(worker, "label", json.dumps(dataclasses.asdict(label)).encode("ascii"))
+        worker.proceed()
+        digest = hashlib.sha256(data).hexdigest()
+        return plan(label, [InnerMember(METRICS, media_type_of(METRICS), len(data), digest)])
 
     def _check_space(self, parent: int, planned: Plan) -> None:
         found = os.fstatvfs(parent)
@@ -293,10 +321,11 @@ class _Export:
     def _begin_to_leave(self, size_bytes: int) -> None:
         """Use the request up and count what leaves: both stand in the log before the first byte does."""
         core, run, recipient = self._core, self._run, target_of(self._wanted.recipient)
-        leaving.demand_room(core, "weights", recipient, size_bytes, run.job)
+        content = self._wanted.content
+        leaving.demand_room(core, content, recipient, size_bytes, run.job)
         approvals.use(core, run.owner, self._approved, self._decided, run.job)
         request = self._approved.request.id
-        leaving.charge(core, "weights", recipient, size_bytes, person=run.owner, job=run.job, request=request)
+        leaving.charge(core, content, recipient, size_bytes, person=run.owner, job=run.job, request=request)
 
     def _give_part(self, worker: Worker, folder: BundleFolder, index: int) -> None:
         output: Output = self._core.custody.mint_for([parse_recipient(self._wanted.recipient)])

@@ -19,6 +19,7 @@ from appliance.catalog import Object
 from appliance.catalog.catalog import utc_now
 from appliance.custodian.core import Core
 from appliance.custodian.enrolling import ADD, REVOKE, changed
+from appliance.custodian.metrics import weights_of
 from appliance.errors import UnknownObject, UsageError
 from appliance.gate import NamedObject, Resource, Thing
 from appliance.home import read_officers
@@ -74,6 +75,12 @@ def export_of(weights: Object, recipient: str) -> Subject:
     """Return the subject of exporting a model to one recipient."""
     options = {"model": f"{weights.name} version {weights.version}"}
     return Subject("export", weights, "model export", (weights.id,), (recipient,), options)
+
+
+def metrics_export_of(weights: Object, job: str, recipient: str) -> Subject:
+    """Return the subject of exporting the figures of the job that made these weights, and nothing else."""
+    options = {"content": "metrics", "job": job, "model": f"{weights.name} version {weights.version}"}
+    return Subject("export", weights, "metrics export", (weights.id,), (recipient,), options)
 
 
 def shred_of(row: Object) -> Subject:
@@ -141,6 +148,9 @@ def _subject(core: Core, person: Entity, asked: Asked) -> Subject:
     if asked.action == "export":
         name, recipient = _only(asked.resources, "model"), _only(asked.recipients, "recipient")
         parse_recipient(recipient)
+        if asked.options.get("content") == "metrics":
+            row = _permitted(core, person, weights_of(core, name))
+            return metrics_export_of(row, name, recipient)
         return export_of(_permitted(core, person, NamedObject("weights", name)), recipient)
     if asked.recipients:
         raise UsageError(f"expected no recipient of a request to {asked.action[:40]}, found one")

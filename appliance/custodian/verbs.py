@@ -22,6 +22,7 @@ from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.custodies import Custodies, unlock
+from appliance.custodian.metrics import metrics_of
 from appliance.custodian.replays import Replays
 from appliance.custodian.trains import Trains
 from appliance.custodian.workers import kill_all
@@ -272,9 +273,9 @@ class Verbs:
         """Write a signed, encrypted bundle into the caller's folder."""
         person = self._core.person(caller.uid)
         folder = os.dup(caller.descriptor("folder_fd"))
-        wanted = exports.Wanted(
-            caller.text("model"), caller.text("recipient"), caller.text("request"), caller.uid
-        )
+        model = caller.text("model")
+        figures = self._metrics(model) if caller.parameters.get("metrics") else None
+        wanted = exports.Wanted(model, caller.text("recipient"), caller.text("request"), caller.uid, figures)
         async with contextlib.aclosing(
             exports.export(self._core, self._environment, person, wanted, folder)
         ) as stages:
@@ -285,6 +286,10 @@ class Verbs:
                     "parts": stage.parts,
                     "bundle": stage.bundle or None,
                 }
+
+    def _metrics(self, job: str) -> bytes:
+        training = self._trains.find(job)
+        return metrics_of(self._core, job, training.run.events if training is not None else ())
 
     async def recover_identity(self, caller: Caller) -> Answer:
         """Write the vault identity to the caller's pipe, after the same secret that unseals."""

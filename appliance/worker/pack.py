@@ -31,7 +31,7 @@ def run(channel: Channel, begin: Begin) -> None:
     del begin
     port = Port(channel)
     inputs = port.inputs()
-    members = _model_folder(inputs)
+    members = _model_folder(inputs) if inputs else []  # figures alone come from the custodian
     digests = {member.name: digest_member(member) for member in members}
     for digest in digests.values():
         port.send(MemberHashed(digest.name, digest.media_type, digest.size, digest.sha256))

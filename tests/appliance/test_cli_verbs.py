@@ -933,6 +933,19 @@ def test_an_export_names_the_request_by_the_hash_of_its_file(daemon, run, tmp_pa
     }
 
 
+def test_figures_are_asked_for_and_leave_without_a_model(daemon, run, tmp_path):
+    daemon.answers["Request"] = {"id": "ef" * 32, "document": "{}"}
+    done = run("request", "metrics", "7f3a", "--to", "age1q", "--reason", "r", "--out", str(tmp_path / "r"))
+    assert done.exit_code == 0, done.output
+    asked = daemon.parameters("Request")
+    assert (asked["action"], asked["resources"], asked["recipients"]) == ("export", ["7f3a"], ["age1q"])
+    assert asked["options"] == {"content": "metrics"}
+    daemon.answers["Export"] = [{"stage": "done", "part": 1, "parts": 1, "bundle": "0a1b.bundle"}]
+    words = ("export", "7f3a", "--metrics", "--sign", "--to", "age1q", "--request", "ef" * 32)
+    assert run(*words, "--out", str(tmp_path / "out")).exit_code == 0
+    assert daemon.parameters("Export")["metrics"] is True
+
+
 def test_an_export_with_one_approval_ends_with_8(daemon, run, tmp_path):
     def refuse(parameters, fds):
         raise PolicyRefused("export: expected 2 approvals, found 1; next: another officer signs the request")

@@ -167,3 +167,26 @@ def test_an_officer_is_enrolled_by_stick_and_approves_then(desk: Desk):
     assert left["content"] == "weights"
     desk.appliance.shutdown()
     desk.appliance.demand_sound_log()
+
+
+def test_the_figures_of_a_run_leave_alone(desk: Desk):
+    (job,) = [each["id"] for each in json.loads(desk.done("jobs", "--json")) if each["name"] == "tiny"]
+    desk.request.unlink()
+    desk.done("request", "metrics", job, "--to", desk.recipient, "--reason", "plot", "--out", desk.request)
+    for officer in ("alice", "bob"):
+        assert desk.approve(officer).returncode == 0
+    out = desk.folder / "out"
+    out.mkdir()
+    options = ("--sign", "--to", desk.recipient, "--request", desk.request, "--out", out)
+    refused = desk.appliance.cli("export", "tiny", *options)
+    assert refused.returncode == 8, refused.stderr
+    desk.done("export", job, "--metrics", *options)
+    (bundle,) = out.iterdir()
+    checked(
+        *(*PYTHON, "appliance", "bundle", "open", bundle, "--identity", desk.folder / "lab.identity"),
+        *("--trust", desk.template.public / "bundle.vkey", "--out", desk.folder / "figures"),
+    )
+    told = json.loads((desk.folder / "figures" / "metrics.json").read_text())
+    assert told["points"][-1]["bits_per_byte"] > 0
+    budgets = json.loads(desk.done("status", "--json"))["egress"]
+    assert {each["content"]: each["count"] for each in budgets} == {"weights": 0, "text": 0, "metrics": 1}
