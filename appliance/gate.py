@@ -15,7 +15,8 @@ order: the reference monitor of Anderson (1972), with the audit record moved bef
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from appliance.allowance import Allowance
 from appliance.catalog import Catalog, Object
@@ -120,6 +121,9 @@ class Allowed:
     committed: Committed
 
 
+_WORLD = tuple(each.name for each in fields(World))  # `asdict` copies deeply, for 10 µs a decision
+
+
 class Gate:
     """Judges, logs, and only then grants."""
 
@@ -168,13 +172,12 @@ class Gate:
         # The world's own facts come last: no caller can say that the host is isolated.
         facts: dict[str, JSON] = {
             **(context or {}),
-            **({"job": job} if job else {}),
-            **asdict(world),
+            **{name: getattr(world, name) for name in _WORLD},
             "break_glass": self._allowance.lifts(action, job),
         }
         known, entity, problem = self._resolve(resource)
-        if not problem and "compartments" in entity.attrs:
-            facts["labels"], problem = self._labels(entity, named)
+        if named and known is not None and not problem:
+            entity, problem = self._with_named(known, entity, named)
         if problem:
             decision = Decision(allow=False, policies=(), policy_set=self._engine.digest, reasons=(problem,))
         else:
@@ -182,7 +185,7 @@ class Gate:
         if lacks:
             reasons = (*decision.reasons, *(lack.reason for lack in lacks))
             decision = replace(decision, allow=False, reasons=reasons)
-        committed = self._record(Request(principal, action, entity, facts), facts, decision, named)
+        committed = self._record(Request(principal, action, entity, facts), decision, job, named)
         if not decision.allow:
             raise _refusal(principal, action, entity, decision, committed.index, lacks)
         if people := self._allowance.spend(action, job):
@@ -249,22 +252,22 @@ class Gate:
         entity = _object_entity(row.id, row.kind, row.name, "ready", row.compartments)
         return row, entity, "object-retired" if row.retired else self._differs(row)
 
-    def _labels(self, entity: Entity, named: Sequence[str]) -> tuple[list[str], str]:
-        """Return the compartments of a resource and of all that is named beside it, and what is wrong."""
-        labels: set[str] = {*_labels_of(entity)}
+    def _with_named(self, known: Object, entity: Entity, named: Sequence[str]) -> tuple[Entity, str]:
+        """Return a resource under the compartments of all that is named beside it too, and what is wrong."""
+        rows = [known]
         for each in named:
-            if each == entity.id:
+            if each == known.id:
                 continue
             try:
-                row = self._catalog.get(each)
+                rows.append(self._catalog.get(each))
             except UnknownObject:
-                return sorted(labels), "unknown-object"
+                return entity, "unknown-object"
             except IntegrityError:
-                return sorted(labels), "catalog-damaged"
-            if problem := self._differs(row):
-                return sorted(labels), problem
-            labels |= set(row.compartments)
-        return sorted(labels), ""
+                return entity, "catalog-damaged"
+            if problem := self._differs(rows[-1]):
+                return entity, problem
+        labels = sorted({label for row in rows for label in row.compartments})
+        return replace(entity, attrs={**entity.attrs, "compartments": labels}), ""
 
     def _is_published(self, object_id: str) -> bool:
         """Say whether an object is in the catalog: the right to verify it ended there, and `use` begins."""
@@ -298,11 +301,11 @@ class Gate:
         )
         return "" if same else "catalog-differs-from-log"
 
-    def _record(
-        self, request: Request, facts: Mapping[str, JSON], decision: Decision, named: Sequence[str]
-    ) -> Committed:
+    def _record(self, request: Request, decision: Decision, job: str, named: Sequence[str]) -> Committed:
         entity = request.resource
-        context: dict[str, JSON] = dict(facts)
+        context: dict[str, Any] = dict(request.context)
+        if job:
+            context["job"] = job
         if named:
             context["named"] = list(named)
         if "name" in entity.attrs:
@@ -321,11 +324,6 @@ class Gate:
 def _object_entity(object_id: str, kind: str, name: str, state: str, compartments: Sequence[str]) -> Entity:
     attrs = {"kind": kind, "name": name, "state": state, "compartments": tuple(compartments)}
     return Entity("Object", object_id, attrs)
-
-
-def _labels_of(entity: Entity) -> Sequence[str]:
-    labels = entity.attrs.get("compartments")
-    return labels if isinstance(labels, (list, tuple)) else ()
 
 
 def _refusal(

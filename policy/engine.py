@@ -15,33 +15,15 @@ Source of the language's meaning: Cedar 4, "Authorization" (default deny, forbid
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib import resources
-from json import JSONEncoder
 from typing import Final
 
 import cedarpy
 
 from policy import oracle
-from policy.model import Decision, Entity, Request
+from policy.facts import Facts, Refused, context_of
+from policy.model import Decision, Request
 from policy.rules import load
-
-MAX_ID_CHARS: Final = 256
-MAX_FACTS_BYTES: Final = 65536
-MAX_ENTITIES: Final = 64
-MAX_HANDLES: Final = 256
-
-
-def _listed(value: object) -> object:
-    """Show JSON what a set or a read-only mapping holds."""
-    if isinstance(value, (set, frozenset)):
-        return list(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"no fact is a {type(value).__name__}")
-
-
-_encode = JSONEncoder(separators=(",", ":"), allow_nan=False, default=_listed).encode
 
 # Cedar says in words only why it gave no decision. A text not listed is still a denial, as engine-error.
 _NO_DECISION: Final = (
@@ -52,10 +34,6 @@ _NO_DECISION: Final = (
 )
 
 
-class _Refused(Exception):
-    """Carries the reason code of a request that is not put to Cedar at all."""
-
-
 class Engine:
     """One set of rules with its schema, parsed and validated once; then `decide` as often as needed.
 
@@ -63,56 +41,51 @@ class Engine:
     when the set is empty, does not parse, or does not fit the schema; then there is no engine to ask.
     """
 
-    __slots__ = ("_entities", "_policies", "_schema", "digest")
+    __slots__ = ("_facts", "_rules", "digest")
 
     def __init__(self, rules: Mapping[str, str], schema: str) -> None:
-        loaded = load(rules, schema)
-        self._policies = loaded.policies
-        self._schema = loaded.schema
-        # The same people and objects come again and again: a handle kept saves 20 of 63 µs.
-        self._entities = lru_cache(maxsize=MAX_HANDLES)(self._checked_entities)
-        self.digest: Final = loaded.digest
+        self._rules = load(rules, schema)
+        self._facts = Facts(self._rules.schema)
+        self.digest: Final = self._rules.digest
 
     def decide(self, request: Request) -> Decision:
         """Judge one request. Never raises for anything in the request or in Cedar: that is a denial."""
         try:
             return self._judge(request)
-        except _Refused as refused:
-            return self._denied((), (str(refused),))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException:  # noqa: BLE001  a panic in Cedar is no Exception, and must deny as well
             return self._denied((), ("engine-error",))
 
     def _judge(self, request: Request) -> Decision:
-        entities = self._entities(_facts(request))
-        context = _encoded(request.context)
+        principal, action, resource = request.principal, request.action, request.resource
+        try:
+            context, entities = context_of(request), self._facts.entities(request)
+        except Refused as refused:
+            return self._denied((), (*oracle.missing_facts(request), str(refused)))
         broken = oracle.broken_invariants(request)
         answer = cedarpy.is_authorized(
             {
-                "principal": {"type": request.principal.type, "id": request.principal.id},
-                "action": {"type": "Action", "id": request.action},
-                "resource": {"type": request.resource.type, "id": request.resource.id},
+                "principal": {"type": principal.type, "id": principal.id},
+                "action": {"type": "Action", "id": action},
+                "resource": {"type": resource.type, "id": resource.id},
                 "context": context,
             },
-            self._policies,
+            self._rules.slices.of((principal.type, principal.id), action, (resource.type, resource.id)),
             entities,
-            self._schema,
+            self._rules.schema,
         )
-        if answer.decision is cedarpy.Decision.NoDecision:
-            return self._denied((), (*broken, _why_no_decision(answer.diagnostics.errors)))
-        ids = answer.diagnostics.id_annotations_by_reason
-        deciding = tuple(sorted(ids[reason] for reason in answer.diagnostics.reasons))
-        failed = answer.diagnostics.errors
-        if answer.decision is cedarpy.Decision.Allow and deciding and not failed and not broken:
+        told = answer.diagnostics
+        decision, failed = answer.decision, told.errors
+        if decision is cedarpy.Decision.NoDecision:
+            return self._denied((), (*broken, _why_no_decision(failed)))
+        names = told.id_annotations_by_reason
+        deciding = tuple(sorted(names[reason] for reason in told.reasons))
+        permitted = decision is cedarpy.Decision.Allow
+        if permitted and deciding and not failed and not broken:
             return Decision(allow=True, policies=deciding, policy_set=self.digest, reasons=())
-        return self._denied(deciding, (*_why_denied(answer, deciding), *broken))
-
-    def _checked_entities(self, facts: str) -> cedarpy.Entities:
-        try:
-            return cedarpy.Entities.from_json_str(facts, self._schema)
-        except ValueError as error:
-            raise _Refused("facts-refused") from error
+        engine_error = bool(failed) or (permitted and not deciding)
+        return self._denied(deciding, (*_why_denied(deciding, permitted, engine_error), *broken))
 
     def _denied(self, policies: tuple[str, ...], reasons: tuple[str, ...]) -> Decision:
         return Decision(allow=False, policies=policies, policy_set=self.digest, reasons=reasons)
@@ -130,52 +103,9 @@ def _why_no_decision(errors: list[str]) -> str:
     return next((reason for words, reason in _NO_DECISION if words in text), "engine-error")
 
 
-def _why_denied(answer: cedarpy.AuthzResult, deciding: tuple[str, ...]) -> tuple[str, ...]:
-    permitted = answer.decision is cedarpy.Decision.Allow
-    if answer.diagnostics.errors or (permitted and not deciding):
+def _why_denied(deciding: tuple[str, ...], permitted: bool, engine_error: bool) -> tuple[str, ...]:  # noqa: FBT001  two halves of one answer
+    if engine_error:
         return ("engine-error",)
     if permitted:
         return ()
     return tuple(f"forbidden-by:{name}" for name in deciding) or ("no-rule-permits",)
-
-
-def _facts(request: Request) -> str:
-    """Return each named entity as Cedar's JSON; Cedar denies two of one name with different facts."""
-    named = [request.principal, request.resource]
-    for entity in named:  # grows while it is walked: parents come with their own facts
-        _check_name(entity)
-        named.extend(parent for parent in entity.parents if parent not in named)
-        if len(named) > MAX_ENTITIES:
-            raise _Refused("facts-refused")
-    return _encoded(
-        [
-            {
-                "uid": {"type": entity.type, "id": entity.id},
-                "attrs": {**entity.attrs, "id": entity.id},
-                "parents": [{"type": parent.type, "id": parent.id} for parent in entity.parents],
-            }
-            for entity in named
-        ]
-    )
-
-
-def _check_name(entity: Entity) -> None:
-    """Refuse a name that nothing is known by, or that a reader of the log could take for another."""
-    if not entity.known:
-        raise _Refused(f"entity-missing:{entity.type}")
-    if not (0 < len(entity.id) <= MAX_ID_CHARS and entity.id.isascii() and entity.id.isprintable()):
-        raise _Refused("name-refused")
-    if "id" in entity.attrs:
-        raise _Refused("facts-refused")
-
-
-def _encoded(value: object) -> str:
-    """Encode facts as JSON, bounded. What JSON cannot say is refused here; Cedar refuses floats."""
-    try:
-        text = _encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _Refused("facts-refused") from error
-    # {"__entity": …} as a value would become a reference to an entity that nobody supplied facts for.
-    if len(text) > MAX_FACTS_BYTES or '"__' in text:
-        raise _Refused("facts-refused")
-    return text

@@ -11,6 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+WORLD_FACTS: Final = (
+    *("profile", "sealed", "isolated", "custody", "log_custody", "since_boot_s"),
+    *("witnesses", "witnessed_once", "break_glass"),
+)
+"""What every context states about the appliance and seldom changes; rules read it as `World::"now"`."""
 
 
 @dataclass(frozen=True, slots=True)

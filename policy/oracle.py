@@ -27,29 +27,35 @@ NEEDS_OFFICERS = frozenset({"export", "shred"})
 SETTINGS_THAT_DECIDE = frozenset({"policy", "officers", "people", "trust"})
 OFFICERS = 2
 
+_LISTS = (list, tuple, set, frozenset)
 _FACTS: Mapping[str, type] = {"profile": str, "sealed": bool, "isolated": bool}
 _APPROVED: Mapping[str, type] = {"approvals": int, "requester": str}
-_EXPORT_FACTS: Mapping[str, type] = {**_APPROVED, "signed": bool}
+_EXPORT: Mapping[str, type] = {"signed": bool}
 
 
 def broken_invariants(request: Request) -> tuple[str, ...]:
     """Return a reason code for each promise that allowing `request` would break; empty when none."""
-    context = request.context
-    export = request.action == "export"
-    approved = request.action in NEEDS_OFFICERS or (
-        request.action == "configure" and context.get("setting") in SETTINGS_THAT_DECIDE
-    )
-    more = _EXPORT_FACTS if export else _APPROVED if approved else {}
-    if missing := _missing(context, {**_FACTS, **more}):
+    if missing := missing_facts(request):
         return missing
-    signed = ("invariant:export-signed",) if export and not context["signed"] else ()
-    return _state(request) + (_officers(context) if approved else ()) + signed + _keys(request)
+    return _state(request) + _approved(request) + _keys(request)
 
 
-def _missing(context: Mapping[str, object], facts: Mapping[str, type]) -> tuple[str, ...]:
+def missing_facts(request: Request) -> tuple[str, ...]:
     """Name the facts that are absent or of another type; exact types, because True is also an int."""
+    facts = dict(_FACTS)
+    if _needs_officers(request):
+        facts |= _APPROVED
+    if request.action == "export":
+        facts |= _EXPORT
+    context = request.context
     return tuple(
         f"context-missing:{name}" for name, kind in facts.items() if type(context.get(name)) is not kind
+    )
+
+
+def _needs_officers(request: Request) -> bool:
+    return request.action in NEEDS_OFFICERS or (
+        request.action == "configure" and request.context.get("setting") in SETTINGS_THAT_DECIDE
     )
 
 
@@ -67,12 +73,16 @@ def _state(request: Request) -> tuple[str, ...]:
     return broken
 
 
-def _officers(context: Mapping[str, object]) -> tuple[str, ...]:
+def _approved(request: Request) -> tuple[str, ...]:
+    if not _needs_officers(request):
+        return ()
+    context = request.context
     claimed = context["approvals"]
     # Counted again from the names: a signature by the requester is not a second person.
     others = [name for name in _names(context.get("approvers")) if name != context["requester"]]
     enough = isinstance(claimed, int) and min(claimed, len(set(others))) >= OFFICERS
-    return () if enough else ("invariant:two-officers",)
+    two = () if enough else ("invariant:two-officers",)
+    return two if request.action != "export" or context["signed"] else (*two, "invariant:export-signed")
 
 
 def _keys(request: Request) -> tuple[str, ...]:
@@ -90,14 +100,12 @@ def _keys(request: Request) -> tuple[str, ...]:
 
 
 def _need_to_know(request: Request) -> tuple[str, ...]:
-    stated = request.context.get("labels")
-    if not isinstance(stated, (list, tuple, set, frozenset)):
-        return ("context-missing:labels",)
-    labels = {*_names(request.resource.attrs.get("compartments")), *stated}
-    told = {*_names(request.principal.attrs.get("compartments"))}
-    return () if labels <= told else ("invariant:need-to-know",)
+    labels = request.resource.attrs.get("compartments")
+    told = _names(request.principal.attrs.get("compartments"))
+    known = isinstance(labels, _LISTS) and all(label in told for label in labels)
+    return () if known else ("invariant:need-to-know",)
 
 
 def _names(value: object) -> Collection[object]:
     """Read a list or set of names; anything else names nothing. A string is not the list of its letters."""
-    return value if isinstance(value, (list, tuple, set, frozenset)) else ()
+    return value if isinstance(value, _LISTS) else ()

@@ -1,7 +1,8 @@
 """From rule files to something that can be judged by: checked whole, or not loaded at all.
 
 Guarantees to the engine that every rule in the set parsed, fits the schema, decides (no templates) and has a
-name of its own, so that the log can say which rules decided. The digest can be made without this program:
+name of its own, so that the log can say which rules decided. An error names the file and the line on which
+the rule begins. The digest can be made without this program:
 
     sha256sum *.cedar schema.cedarschema | sha256sum
 
@@ -13,19 +14,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 import cedarpy
 
 from policy.errors import PolicyInvalid
+from policy.slices import Rule, Slices
+from policy.statements import statements
 
 MAX_FILE_BYTES: Final = 1 << 20
 MAX_FILES: Final = 64
 SCHEMA_NAME: Final = "schema.cedarschema"
+UNLOADED: Final = "nothing was loaded"
 
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\.cedar")
 _RULE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -33,30 +36,36 @@ _RULE_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Parsed rules and schema, kept as handles because parsing costs fifteen times a decision."""
+    """Parsed rules by name and schema, kept as handles because parsing costs fifteen times a decision."""
 
-    policies: cedarpy.PolicySet
+    by_name: Mapping[str, Rule]
+    slices: Slices
     schema: cedarpy.Schema
     digest: str
 
 
 def load(rules: Mapping[str, str], schema: str) -> Rules:
-    """Check and parse. Raises PolicyInvalid naming the file, the rule where there is one, and the fault."""
+    """Check and parse. Raises PolicyInvalid naming the file, the line where there is one, and the fault."""
     _check_sizes(rules, schema)
     try:
         parsed_schema = cedarpy.Schema.from_str(schema)
     except ValueError as error:
-        raise PolicyInvalid(f"{SCHEMA_NAME}: {error}; nothing was loaded") from error
-    names = [name for file in sorted(rules) for name in _rule_names(file, rules[file])]
-    if not names:
-        raise PolicyInvalid("expected at least one rule, found none; nothing was loaded")
-    twice = sorted(name for name, count in Counter(names).items() if count > 1)
-    if twice:
-        raise PolicyInvalid(f"two rules have the name {twice[0]!r}; give each its own @id")
+        raise PolicyInvalid(f"{SCHEMA_NAME}: {error}; {UNLOADED}") from error
+    by_name: dict[str, Rule] = {}
+    where: dict[str, str] = {}
     for file in sorted(rules):
-        _validate(file, rules[file], parsed_schema)
-    whole = "\n".join(rules[file] for file in sorted(rules))
-    return Rules(cedarpy.PolicySet.from_str(whole), parsed_schema, policy_digest(rules, schema))
+        for name, line, rule in _named(file, rules[file]):
+            if name in where:
+                raise PolicyInvalid(
+                    f"{file}:{line}: two rules have the name {name!r}, the other in {where[name]}; "
+                    f"give each its own @id; {UNLOADED}"
+                )
+            by_name[name], where[name] = rule, f"{file}:{line}"
+    if not by_name:
+        raise PolicyInvalid(f"expected at least one rule, found none; {UNLOADED}")
+    for file in sorted(rules):
+        _validate(file, rules[file], parsed_schema, where)
+    return Rules(by_name, Slices(by_name, parsed_schema), parsed_schema, policy_digest(rules, schema))
 
 
 def policy_digest(rules: Mapping[str, str], schema: str) -> str:
@@ -82,31 +91,43 @@ def _check_sizes(rules: Mapping[str, str], schema: str) -> None:
         )
 
 
-def _rule_names(file: str, text: str) -> Iterator[str]:
-    """Yield the @id of each rule in `text`."""
+def _named(file: str, text: str) -> Iterator[tuple[str, int, Rule]]:
+    """Yield the @id of each rule in `text`, the line on which it begins, and the rule."""
     try:
         parsed = json.loads(cedarpy.policies_to_json_str(text))
     except ValueError as error:
-        raise PolicyInvalid(f"{file}: {error}; nothing was loaded") from error
+        begins = [each.line for each in statements(text) if not _parses(each.text)]
+        raise PolicyInvalid(f"{file}:{min(begins, default=1)}: {error}; {UNLOADED}") from error
     if parsed["templates"]:
         raise PolicyInvalid(
-            f"{file}: a rule with ?principal or ?resource decides nothing; write the names out"
+            f"{file}: a rule with ?principal or ?resource decides nothing; write the names out; {UNLOADED}"
         )
-    for number, rule in enumerate(parsed["staticPolicies"].values(), start=1):
+    # Cedar numbers the rules in their order: policy0, policy1, and so on.
+    numbered: dict[str, Any] = parsed["staticPolicies"]
+    for number, statement in enumerate(statements(text)[: len(numbered)]):
+        rule = numbered[f"policy{number}"]
         name = rule.get("annotations", {}).get("id") or ""
         if not _RULE_NAME.fullmatch(name):
             raise PolicyInvalid(
-                f'{file}: rule {number} in order: expected @id("lower-case-name") before it, found {name!r}; '
-                "the log names rules by it"
+                f'{file}:{statement.line}: expected @id("lower-case-name") before the rule, found {name!r}; '
+                f"the log names rules by it; {UNLOADED}"
             )
-        yield name
+        yield name, statement.line, rule
 
 
-def _validate(file: str, text: str, schema: cedarpy.Schema) -> None:
+def _parses(text: str) -> bool:
+    """Say whether Cedar reads one rule by itself."""
+    try:
+        cedarpy.policies_to_json_str(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _validate(file: str, text: str, schema: cedarpy.Schema, where: Mapping[str, str]) -> None:
     result = cedarpy.validate_policies(text, schema)
     if result.validation_passed and not result.errors:
         return
     first = result.errors[0]
     name = result.id_annotations_by_policy_id.get(first.policy_id, "")
-    line = text[: max(text.find(f'@id("{name}")'), 0)].count("\n") + 1
-    raise PolicyInvalid(f"{file}:{line}: rule {name!r}: {first.error}; nothing was loaded")
+    raise PolicyInvalid(f"{where.get(name, file)}: rule {name!r}: {first.error}; {UNLOADED}")

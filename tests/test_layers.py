@@ -51,9 +51,10 @@ NEVER = {
     "appliance.cli": ("appliance.gate", "appliance.worker"),
 }
 
-# Third-party (and SQLite) code that has one home. Cedar's has two rooms: rules parses them, engine asks them.
+# Third-party (and SQLite) code that has one home. Cedar's has four rooms: rules parses them, slices chooses
+# among them, facts are what they are asked about, engine asks.
 HOMES = {
-    "cedarpy": ("policy.engine", "policy.rules"),
+    "cedarpy": ("policy.engine", "policy.facts", "policy.rules", "policy.slices"),
     "click": ("appliance.cli",),
     "cupy": ("kernels.cuda",),
     "jinja2": ("appliance.report",),

@@ -221,7 +221,7 @@ class Core:
             witnessed_once=seen.size > 0,
             custody=self.custody_uri,
             log_custody=self.facts.log_custody,
-            since_boot_s=int(self.since_boot()),
+            since_boot_s=int(self.since_boot()) // 60 * 60,
         )
 
     def now(self) -> datetime:

@@ -128,8 +128,9 @@ def test_no_caller_can_claim_what_the_world_is(isolated_sim, claimed):
 
 
 def test_a_job_named_in_the_context_is_not_the_jobs_own(sim, weights):
-    grant = sim.ask("sample", weights, job="train-9")
-    assert grant.job == ""
+    with sim.refused(PolicyRefused, "context-refused", ["deny sample"]):
+        sim.ask("sample", weights, job="train-9")
+    assert sim.ask("sample", weights).job == ""
 
 
 def test_a_network_cable_ends_work_within_a_second(isolated_sim):

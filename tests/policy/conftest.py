@@ -31,7 +31,7 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="session")
 def facts() -> dict[str, object]:
-    return {**DEVELOPMENT, "labels": []}
+    return dict(DEVELOPMENT)
 
 
 @pytest.fixture(scope="session")
@@ -60,8 +60,6 @@ def job() -> Callable[..., Entity]:
 @pytest.fixture(scope="session")
 def ask(engine: Engine) -> Callable[..., Decision]:
     def ask(principal: Entity, action: str, resource: Entity, **more: object) -> Decision:
-        guarded = "compartments" in resource.attrs and action != "configure"
-        labels = {"labels": resource.attrs["compartments"]} if guarded else {}
-        return engine.decide(Request(principal, action, resource, {**DEVELOPMENT, **labels, **more}))
+        return engine.decide(Request(principal, action, resource, {**DEVELOPMENT, **more}))
 
     return ask

@@ -12,19 +12,25 @@ import cedarpy
 import pytest
 
 from policy import engine as engine_module
-from policy.engine import MAX_ENTITIES, MAX_FACTS_BYTES, Engine
+from policy.engine import Engine
 from policy.errors import PolicyInvalid
-from policy.model import Entity, Request
+from policy.facts import MAX_ENTITIES, MAX_FACTS_BYTES
+from policy.model import WORLD_FACTS, Entity, Request
+from tests.policy.conftest import DEVELOPMENT
 
 SCHEMA = """
 entity Group { id: String };
 entity Person in [Group] { id: String, level: Long };
 entity Door { id: String };
-type Facts = { profile: String, sealed: Bool, isolated: Bool, count?: Long };
+entity World {
+  profile: String, sealed: Bool, isolated: Bool, custody: String, log_custody: String, since_boot_s: Long,
+  witnesses: Long, witnessed_once: Bool, break_glass: Bool,
+};
+type Facts = { count?: Long };
 action enter appliesTo { principal: [Person], resource: [Door], context: Facts };
 """
 OPEN = '@id("open") permit (principal, action, resource);'
-FACTS = {"profile": "development", "sealed": False, "isolated": False}
+FACTS = {name: DEVELOPMENT[name] for name in WORLD_FACTS}
 DOOR = Entity("Door", "d", {})
 EVE = Entity("Person", "eve", {"level": 1})
 
@@ -49,7 +55,7 @@ def test_an_erring_forbid_is_skipped_by_cedar_and_denied_here():
     )
     eve = {"uid": {"type": "Person", "id": "eve"}, "attrs": {"id": "eve", "level": 1}, "parents": []}
     door = {"uid": {"type": "Door", "id": "d"}, "attrs": {"id": "d"}, "parents": []}
-    bare = bare_cedar(OPEN + overflow, entities=[eve, door], schema=SCHEMA)
+    bare = bare_cedar(OPEN + overflow, entities=[eve, door], schema=SCHEMA, context={})
     assert bare.allowed
     assert bare.diagnostics.errors
 
@@ -103,7 +109,7 @@ def test_a_parent_that_came_with_its_facts_counts():
 
 
 def test_no_decision_is_a_denial():
-    bare = bare_cedar(OPEN, schema=SCHEMA, context={**FACTS, "unlisted": 1})
+    bare = bare_cedar(OPEN, schema=SCHEMA, context={"unlisted": 1})
     assert bare.decision is cedarpy.Decision.NoDecision
 
     decision = engine(OPEN).decide(Request(EVE, "enter", DOOR, {**FACTS, "unlisted": 1}))
@@ -120,18 +126,31 @@ def test_an_unknown_action_is_allowed_by_cedar_without_a_schema_and_denied_here(
 
 @pytest.mark.parametrize("name", ["profile", "sealed", "isolated"])
 def test_a_forbid_on_missing_context_is_skipped_by_cedar_and_denied_here(name):
-    forbid = f'@id("f") forbid (principal, action, resource) when {{ context.{name} == context.{name} }};'
+    fact = f'World::"now".{name}'
+    forbid = f'@id("f") forbid (principal, action, resource) when {{ {fact} == {fact} }};'
     without = {key: value for key, value in FACTS.items() if key != name}
-    assert bare_cedar(OPEN + forbid, context=without).allowed
+    world = {"uid": {"type": "World", "id": "now"}, "attrs": without, "parents": []}
+    assert bare_cedar(OPEN + forbid, entities=[world]).allowed
 
-    assert f"context-missing:{name}" in engine(OPEN).decide(Request(EVE, "enter", DOOR, without)).reasons
+    reasons = engine(OPEN, forbid).decide(Request(EVE, "enter", DOOR, without)).reasons
+    assert reasons == (f"context-missing:{name}", "facts-refused")
+
+
+def test_a_forbid_on_missing_context_of_one_request_is_skipped_by_cedar_and_denied_here():
+    schema = SCHEMA.replace("count?: Long", "count: Long")
+    forbid = '@id("f") forbid (principal, action, resource) when { context.count > 3 };'
+    assert bare_cedar(OPEN + forbid, context={}).allowed
+
+    strict = Engine({"a.cedar": OPEN + forbid}, schema)
+    assert strict.decide(Request(EVE, "enter", DOOR, FACTS)).reasons == ("context-refused",)
+    assert strict.decide(Request(EVE, "enter", DOOR, {**FACTS, "count": 3})).allow
 
 
 @pytest.mark.parametrize(
     ("more", "reasons"),
     [
-        ({"sealed": 0}, ("context-missing:sealed", "context-refused")),
-        ({"profile": True}, ("context-missing:profile", "context-refused")),
+        ({"sealed": 0}, ("context-missing:sealed", "facts-refused")),
+        ({"profile": True}, ("context-missing:profile", "facts-refused")),
         ({"count": "1"}, ("context-refused",)),
     ],
     ids=str,
@@ -190,7 +209,7 @@ def test_facts_without_end_or_bound_are_denied():
         deep = [deep]
     ring: dict[str, object] = {}
     ring["ring"] = ring
-    for context in ({**FACTS, "count": deep}, ring, {**FACTS, "profile": "x" * MAX_FACTS_BYTES}):
+    for context in ({**FACTS, "count": deep}, {**FACTS, **ring}, {**FACTS, "profile": "x" * MAX_FACTS_BYTES}):
         assert engine(OPEN).decide(Request(EVE, "enter", DOOR, context)).reasons == ("facts-refused",)
 
 
@@ -225,15 +244,16 @@ def test_two_accounts_of_one_entity_are_denied():
 
 
 def test_sets_and_read_only_mappings_are_facts_like_lists():
-    schema = "type F = { profile: String, sealed: Bool, isolated: Bool };"
+    schema = (
+        SCHEMA[SCHEMA.index("entity World") : SCHEMA.index("type Facts")] + "type F = { n?: { m: Long } };"
+    )
     schema += "entity P { id: String, tags: Set<String> };"
     schema += "action go appliesTo { principal: P, resource: P, context: F };"
     rule = '@id("go") permit (principal, action, resource) when { principal.tags.contains("x") };'
     walker = Entity("P", "p", MappingProxyType({"tags": frozenset({"x", "y"})}))
 
-    assert (
-        Engine({"a.cedar": rule}, schema).decide(Request(walker, "go", walker, MappingProxyType(FACTS))).allow
-    )
+    context = MappingProxyType({**FACTS, "n": MappingProxyType({"m": 1})})
+    assert Engine({"a.cedar": rule}, schema).decide(Request(walker, "go", walker, context)).allow
 
 
 class Panic(BaseException):

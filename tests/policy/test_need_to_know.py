@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from policy import oracle
 from policy.model import Entity, Request
 
 APPLIANCE = Entity("Appliance", "appliance", {})
@@ -29,15 +30,11 @@ def test_who_was_not_told_of_a_compartment_works_with_none_of_its_data(ask, thin
         assert allowed or decision.reasons == ("forbidden-by:need-to-know", "invariant:need-to-know")
 
 
-def test_the_labels_of_everything_that_a_request_names_count(ask, person, thing):
-    decision = ask(person("operator"), "train", thing(), labels=["a"])
-    assert decision.reasons == ("forbidden-by:need-to-know", "invariant:need-to-know")
-
-
-def test_a_request_that_states_no_labels_is_denied(engine, facts, person, thing):
-    told = {name: value for name, value in facts.items() if name != "labels"}
-    decision = engine.decide(Request(person("operator"), "train", thing(), told))
-    assert decision.reasons == ("forbidden-by:need-to-know", "context-missing:labels")
+@pytest.mark.parametrize("labels", [None, "a", {"a": 1}], ids=repr)
+def test_labels_that_are_no_list_are_not_taken_for_none(facts, person, thing, labels):
+    odd = thing("weights", labels=labels)
+    asked = Request(person("operator"), "sample", odd, facts)
+    assert oracle.broken_invariants(asked) == ("invariant:need-to-know",)
 
 
 def test_a_job_knows_what_its_owner_knows(ask, thing):

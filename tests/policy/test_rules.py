@@ -25,11 +25,11 @@ def test_rules_in_several_files_are_one_set():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD + "permit (principal", r"lab\.cedar: .*unexpected end of input; nothing was loaded"),
-        (GOOD + "frobid (principal, action, resource);", r"lab\.cedar: invalid policy effect: frobid"),
-        (GOOD + "permit (principal, action, resource);", r"rule 2 in order: expected @id.* found ''"),
-        (GOOD + '@id("") permit (principal, action, resource);', "rule 2 in order: expected @id.* found ''"),
-        (GOOD + "@id permit (principal, action, resource);", "rule 2 in order: expected @id"),
+        (GOOD + "permit (principal", r"lab\.cedar:2: unexpected end of input; nothing was loaded"),
+        (GOOD + "frobid (principal, action, resource);", r"lab\.cedar:2: invalid policy effect: frobid"),
+        (GOOD + "permit (principal, action, resource);", r"lab\.cedar:2: expected @id.* found ''"),
+        (GOOD + '@id("") permit (principal, action, resource);', r"lab\.cedar:2: expected @id.* found ''"),
+        (GOOD + "@id permit (principal, action, resource);", r"lab\.cedar:2: expected @id"),
         (GOOD + '@id("No Spaces") permit (principal, action, resource);', "found 'No Spaces'"),
         (GOOD + GOOD, "two rules have the name 'fine'"),
         (GOOD.replace("fine", "officer-approves"), "two rules have the name 'officer-approves'"),
