@@ -21,7 +21,8 @@ from typing import Final
 import cedarpy
 
 from policy import oracle
-from policy.facts import Facts, Refused, context_of
+from policy.errors import Refused
+from policy.facts import Facts, context_of
 from policy.model import Decision, Request
 from policy.rules import load
 

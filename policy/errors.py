@@ -6,7 +6,8 @@
     ├── SignatureInvalid           7   a signature that is wrong, or from nobody trusted
     │   └── NotEnrolled            7   a good one, by a key that belongs to no officer (any more)
     ├── ApprovalRefused            8   a good signature that may not count
-    └── ApprovalExpired           10   the request was signed for a time that has passed
+    ├── ApprovalExpired           10   the request was signed for a time that has passed
+    └── Refused                    8   facts that are not put to Cedar at all; the engine makes it a denial
 
 A request that is denied is no error: `Engine.decide` returns a `Decision` whatever it is asked.
 """
@@ -26,6 +27,12 @@ class PolicyInvalid(PolicyError):
     """Rules or schema that cannot be judged by; nothing of them was loaded."""
 
     exit_code = 12
+
+
+class Refused(PolicyError):
+    """Facts that are not put to Cedar at all; carries the reason code of the denial."""
+
+    exit_code = 8
 
 
 class Malformed(PolicyError):

@@ -16,6 +16,7 @@ from typing import Final
 
 import cedarpy
 
+from policy.errors import Refused
 from policy.model import WORLD_FACTS, Entity, Request
 
 MAX_FACTS_BYTES: Final = 65536
@@ -38,10 +39,6 @@ def _listed(value: object) -> object:
 
 
 _encode = JSONEncoder(separators=(",", ":"), allow_nan=False, default=_listed).encode
-
-
-class Refused(Exception):
-    """Carries the reason code of a request that is not put to Cedar at all."""
 
 
 class Facts:
