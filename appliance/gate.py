@@ -41,7 +41,7 @@ from policy.model import Decision, Entity, Request
 # A lease: at its end the custodian ends the job, which resumes from its checkpoint under new decisions.
 LEASE_S = 24 * 3600.0
 KEY_ACTIONS = frozenset(
-    {"use", "verify", "open"}
+    {"use", "verify", "open", "rotate"}
 )  # other decisions start or change something, and open nothing
 
 # Denials that are not about the person or the object: what must be mended first, as the exit code tells it.
@@ -250,7 +250,7 @@ class Gate:
                 return None, unknown, "unknown-object"
         assert row is not None  # noqa: S101  narrows the union for the type checker
         entity = _object_entity(row.id, row.kind, row.name, "ready", row.compartments)
-        return row, entity, "object-retired" if row.retired else self._differs(row)
+        return row, entity, _end_of(row) or self._differs(row)
 
     def _with_named(self, known: Object, entity: Entity, named: Sequence[str]) -> tuple[Entity, str]:
         """Return a resource under the compartments of all that is named beside it too, and what is wrong."""
@@ -319,6 +319,12 @@ class Gate:
             decision=LoggedDecision(decision.allow, decision.policies, decision.policy_set, decision.reasons),
         )
         return self._log.append([record])[0]
+
+
+def _end_of(row: Object) -> str:
+    if row.state == "shredded":
+        return "object-shredded"
+    return "object-retired" if row.retired else ""
 
 
 def _object_entity(object_id: str, kind: str, name: str, state: str, compartments: Sequence[str]) -> Entity:

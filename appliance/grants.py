@@ -91,6 +91,11 @@ class LiveGrants:
                 f"job {job} rested on the approval of an officer who was revoked; ask officers anew"
             )
 
+    def holders(self, object_id: str) -> frozenset[str]:
+        """Return the jobs that use an object: they hold its key, or may still take it."""
+        found = (*self._unused.values(), *self._leases.values())
+        return frozenset(each.job for each in found if (each.object_id, each.action) == (object_id, "use"))
+
     def revoke_job(self, job: str) -> int:
         """Drop every grant and lease of a job, which is over; returns how many there were."""
         self._rests_on.pop(job, None)

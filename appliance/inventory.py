@@ -75,6 +75,10 @@ class Inventory:
     """The newest vault identity's public half; None while it is the one of the genesis entry."""
     next_recipient: str | None = None
     """That of the identity to which a rotation, begun and not ended, wraps the headers."""
+    open_shreddings: int = 0
+    """Objects shredded since the newest vault identity was begun: old headers of theirs still open."""
+    former_recipients: set[str] = field(default_factory=set)
+    """Those of identities that a rotation ended, the one of the genesis entry left out."""
     _newest: dict[tuple[str, str], list[tuple[int, str]]] = field(default_factory=dict)
     _names: dict[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -95,10 +99,13 @@ class Inventory:
             self._names[str(name)] = key
             self._newest.setdefault(key, []).append((int(version), str(name)))
         elif event.kind == SHREDDED:
+            self.open_shreddings += 1
             self._forget(str(event.about[0]))
         elif event.kind == KEY_BEGUN:
-            self.next_recipient = str(event.about[0])
+            self.next_recipient, self.open_shreddings = str(event.about[0]), 0
         else:
+            if self.vault_recipient is not None:
+                self.former_recipients.add(self.vault_recipient)
             self.vault_recipient, self.next_recipient = str(event.about[0]), None
 
     def newest(self, kind: str, name: str) -> str | None:

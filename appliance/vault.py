@@ -35,9 +35,9 @@ from appliance.errors import (
 
 _OBJECT_ID = re.compile(r"[0-9a-f]{64}")
 _INCOMING = ".incoming"
-_HEADER = "header"
+HEADER = "header"
 _PAYLOAD = "payload"
-_SECRET_FILE = 0o600
+SECRET_FILE = 0o600
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -83,19 +83,43 @@ class Vault:
         """Return the 16-byte nonce in front of a payload; raises IntegrityError when it is cut."""
         fd = self._open(object_id, _PAYLOAD, staged=staged)
         try:
-            nonce = os.pread(fd, NONCE_SIZE, 0)
+            return _nonce(object_id, fd)
         finally:
             os.close(fd)
-        if len(nonce) != NONCE_SIZE:
-            raise IntegrityError(
-                f"object {object_id}: expected a nonce of {NONCE_SIZE} bytes in front of its payload, found "
-                f"{len(nonce)}"
-            )
-        return nonce
+
+    def front(self, object_id: str) -> tuple[bytes, bytes]:
+        """Return header and nonce of an object, published or staged; raises as `header` and `nonce` do."""
+        folder = self.open_folder(object_id)
+        try:
+            with os.fdopen(self._open_file(folder, object_id, HEADER), "rb") as stream:
+                header = _bounded(object_id, stream.read(MAX_HEADER_SIZE + 1))
+            payload = self._open_file(folder, object_id, _PAYLOAD)
+            try:
+                return header, _nonce(object_id, payload)
+            finally:
+                os.close(payload)
+        finally:
+            os.close(folder)
 
     def is_staged(self, object_id: str) -> bool:
         """Say whether an object is being written and not yet published."""
         return (self._root / _INCOMING / check_object_id(object_id)).is_dir()
+
+    def staged(self) -> tuple[str, ...]:
+        """Return the ids of what is being written, in order."""
+        return tuple(sorted(path.name for path in (self._root / _INCOMING).iterdir()))
+
+    def open_folder(self, object_id: str) -> int:
+        """Return a descriptor of an object's folder, published or staged, which the caller closes."""
+        name = check_object_id(object_id)
+        for parent in (self._root, self._root / _INCOMING):
+            try:
+                return os.open(f"{parent}/{name}", _FOLDER)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise IntegrityError(f"object {name}: expected a folder, found: {error.strerror}") from error
+        raise UnknownObject(f"object {name}: expected it published in {self._root}, found nothing")
 
     def staged_header(self, object_id: str) -> bytes:
         """Return the header of an object that is being written."""
@@ -133,12 +157,12 @@ class Vault:
             except FileExistsError as error:
                 raise AlreadyExists(f"object {object_id}: expected nothing staged, found it begun") from error
         with self._all_or_nothing(object_id), _opened(folder, _FOLDER) as directory:
-            fd = os.open(_HEADER, _CREATE, _SECRET_FILE, dir_fd=directory)
+            fd = os.open(HEADER, _CREATE, SECRET_FILE, dir_fd=directory)
             with os.fdopen(fd, "wb") as stream:
                 stream.write(header)
                 stream.flush()
                 os.fsync(fd)
-            payload = os.open(_PAYLOAD, _CREATE, _SECRET_FILE, dir_fd=directory)
+            payload = os.open(_PAYLOAD, _CREATE, SECRET_FILE, dir_fd=directory)
             try:
                 _write_all(payload, nonce)
             except BaseException:
@@ -167,6 +191,10 @@ class Vault:
         """Remove what was staged under an id; nothing happens when there is nothing."""
         _remove(self._root / _INCOMING / check_object_id(object_id))
 
+    def holds(self, object_id: str) -> bool:
+        """Say whether a published folder of this id is there, whatever is in it."""
+        return (self._root / check_object_id(object_id)).exists()
+
     def remove(self, object_id: str) -> bool:
         """Remove a published object; returns whether there was one. Its bytes are not overwritten."""
         folder = self._root / check_object_id(object_id)
@@ -187,11 +215,15 @@ class Vault:
 
     def objects(self) -> tuple[str, ...]:
         """Return the ids of all published folders, in order; a foreign name raises IntegrityError."""
-        names = sorted(path.name for path in self._root.iterdir() if path.name != _INCOMING)
+        names = self.folders()
         for name in names:
             if not _OBJECT_ID.fullmatch(name):
                 raise IntegrityError(f"vault {self._root}: expected object folders only, found {name[:80]!r}")
-        return tuple(names)
+        return names
+
+    def folders(self) -> tuple[str, ...]:
+        """Return the names of all that was published, or put there; in order."""
+        return tuple(sorted(path.name for path in self._root.iterdir() if path.name != _INCOMING))
 
     def orphans(self, catalogued: Iterable[str]) -> tuple[str, ...]:
         """Return published ids that the catalog does not name: a crash came between rename and catalog."""
@@ -222,11 +254,8 @@ class Vault:
         return True
 
     def _read_header(self, object_id: str, *, staged: bool) -> bytes:
-        with os.fdopen(self._open(object_id, _HEADER, staged=staged), "rb") as stream:
-            data = stream.read(MAX_HEADER_SIZE + 1)
-        if len(data) > MAX_HEADER_SIZE:
-            raise IntegrityError(f"object {object_id}: expected a header of at most {MAX_HEADER_SIZE} bytes")
-        return data
+        with os.fdopen(self._open(object_id, HEADER, staged=staged), "rb") as stream:
+            return _bounded(object_id, stream.read(MAX_HEADER_SIZE + 1))
 
     def _open(self, object_id: str, name: str, *, staged: bool) -> int:
         parent = self._root / _INCOMING if staged else self._root
@@ -282,6 +311,22 @@ class Vault:
         for path in (self._root / _INCOMING, self._root):
             with _opened(path, _FOLDER) as fd:
                 os.fsync(fd)
+
+
+def _nonce(object_id: str, payload: int) -> bytes:
+    nonce = os.pread(payload, NONCE_SIZE, 0)
+    if len(nonce) != NONCE_SIZE:
+        raise IntegrityError(
+            f"object {object_id}: expected a nonce of {NONCE_SIZE} bytes in front of its payload, found "
+            f"{len(nonce)}"
+        )
+    return nonce
+
+
+def _bounded(object_id: str, header: bytes) -> bytes:
+    if len(header) > MAX_HEADER_SIZE:
+        raise IntegrityError(f"object {object_id}: expected a header of at most {MAX_HEADER_SIZE} bytes")
+    return header
 
 
 @contextlib.contextmanager

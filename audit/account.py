@@ -32,6 +32,7 @@ STARTS = frozenset(
 DECISION = "decision"
 OPENED = "output-opened"
 CREATED = "object-created"
+ENDED = {"object-shredded": "shredded", "object-retired": "retired"}
 APPROVED = "approved"
 EXPORTED = "bundle-exported"
 RECOVERY = "recover-identity"
@@ -65,6 +66,7 @@ class Account:
     named: list[Difference] = field(default_factory=list)
     _objects: set[str] = field(default_factory=set)
     _staged: set[str] = field(default_factory=set)
+    _ended: dict[str, str] = field(default_factory=dict)
     _jobs: dict[str, tuple[str, str]] = field(default_factory=dict)
     _approvals: dict[str, set[str]] = field(default_factory=dict)
     _agreed: dict[str, tuple[str, str, int]] = field(default_factory=dict)
@@ -78,6 +80,8 @@ class Account:
             self._staged.add(_object_of(entry))
         elif entry.kind == CREATED:
             self._observe_created(entry)
+        elif entry.kind in ENDED:
+            self._ended.update(dict.fromkeys(_ended_by(entry), ENDED[entry.kind]))
         elif entry.kind == APPROVED:
             request = text_of(entry.context, "request")
             self._approvals.setdefault(request, set()).add(entry.principal.partition(":")[2])
@@ -96,6 +100,10 @@ class Account:
                     "not-in-log",
                     None,
                     f"{_told(item)} is in the vault's list; no entry of the log created it",
+                )
+            elif item.state != (ended := self._ended.get(item.id, "ready")):
+                self._differ(
+                    "differs", None, f"{_told(item)} is {item.state} in the vault's list, in the log {ended}"
                 )
 
     def counts(self) -> dict[str, int]:
@@ -141,6 +149,9 @@ class Account:
             self._differ(
                 "read-of-unknown", entry.seq, f"entry {entry.seq} verified {name}, which no entry had opened"
             )
+        if entry.action == "use" and name in self._ended:
+            text = f"entry {entry.seq} used {name}, which was {self._ended[name]} before"
+            self._differ("read-after-end", entry.seq, text)
         if entry.action == "use" and name not in self._objects:
             self._differ(
                 "read-of-unknown", entry.seq, f"entry {entry.seq} used {name}, which no entry had created"
@@ -203,6 +214,11 @@ def _object_of(entry: Entry) -> str:
     return entry.resource.partition(":")[2]
 
 
+def _ended_by(entry: Entry) -> Sequence[str]:
+    """Which objects an entry ended: the one it is about, or all that it lists."""
+    return texts_of(entry.context, "objects") or (text_of(entry.context, "object"),)
+
+
 def _told(item: Listed) -> str:
     return f"{item.kind} {item.name} ({item.id})"
 
@@ -217,6 +233,7 @@ def _differing(item: Listed, entry: Entry) -> list[str]:
         ("size_bytes", item.size_bytes, said.get("size")),
         ("sha256", item.sha256, said.get("payload_sha256")),
         ("parents", list(item.parents), said.get("parents")),
+        ("compartments", list(item.compartments), said.get("compartments")),
         ("job", item.job, said.get("job")),
         ("log_index", item.log_index, entry.seq),
         ("created", item.created, entry.time),

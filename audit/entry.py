@@ -248,19 +248,20 @@ def _shrink(fields: dict[str, Any], size: int) -> dict[str, Any]:
     context = dict(fields["context"])
     for name in sorted(context, key=lambda name: len(_dump(context[name])), reverse=True):
         before = len(_dump(context[name]))
-        context[name] = _digest(context[name])
+        context[name] = digest_of(context[name])
         size += len(_dump(context[name])) - before
         if size <= MAX_ENTRY_BYTES:
             return {**fields, "context": context}
-    fields = {**fields, "context": _digest(fields["context"])}
+    fields = {**fields, "context": digest_of(fields["context"])}
     if len(_dump(fields)) > MAX_ENTRY_BYTES:
         decision = fields["decision"]
-        lists = {name: [f"sha256:{_digest(decision[name])['sha256']}"] for name in ("policies", "reasons")}
+        lists = {name: [f"sha256:{digest_of(decision[name])['sha256']}"] for name in ("policies", "reasons")}
         fields["decision"] = {**decision, **lists}
     return fields
 
 
-def _digest(value: object) -> dict[str, Any]:
+def digest_of(value: object) -> dict[str, Any]:
+    """Return what stands in an entry for a value that would not fit: SHA-256 and size of its JSON."""
     data = _dump(value)
     return {"sha256": sha256(data).hexdigest(), "size": len(data)}
 

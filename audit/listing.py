@@ -15,9 +15,10 @@ from audit.errors import Malformed
 # Tuning: about 400,000 objects; a list that long is gigabytes of Python otherwise.
 MAX_LISTING_BYTES = 256 * 1024 * 1024
 _ID = re.compile(r"[0-9a-f]{64}")
-_TEXTS = ("id", "kind", "name", "sha256", "job", "created")
+_TEXTS = ("id", "kind", "name", "sha256", "state", "job", "created")
 _NUMBERS = ("version", "size_bytes", "log_index")
-_FIELDS = {*_TEXTS, *_NUMBERS, "parents"}
+_LISTS = ("parents", "compartments")
+_FIELDS = {*_TEXTS, *_NUMBERS, *_LISTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Listed:
     size_bytes: int
     sha256: str
     parents: tuple[str, ...]
+    compartments: tuple[str, ...]
+    state: str
     job: str
     log_index: int
     created: str
@@ -58,14 +61,14 @@ def parse_listing(data: bytes) -> dict[str, Listed]:
 def _parse_row(row: object) -> Listed:
     if not isinstance(row, dict) or row.keys() != _FIELDS:
         raise Malformed(f"list of objects: expected the fields {sorted(_FIELDS)}, found {str(row)[:120]!r}")
-    parents = row["parents"]
+    lists = {name: row[name] for name in _LISTS}
     sound = (
         all(isinstance(row[name], str) for name in _TEXTS)
         and all(type(row[name]) is int and row[name] >= 0 for name in _NUMBERS)
-        and isinstance(parents, list)
-        and all(isinstance(parent, str) for parent in parents)
+        and all(isinstance(found, list) for found in lists.values())
+        and all(isinstance(text, str) for found in lists.values() for text in found)
         and _ID.fullmatch(row["id"])
     )
     if not sound:
         raise Malformed(f"list of objects: expected texts, numbers and an id, found {str(row)[:120]!r}")
-    return Listed(**{**row, "parents": tuple(parents)})
+    return Listed(**{**row, **{name: tuple(found) for name, found in lists.items()}})

@@ -74,6 +74,7 @@ def gate_alone(folder: Path) -> Callable[[], object]:
         Engine(*shipped()),
         Catalog(folder / "gate.db"),
         LiveGrants(time.monotonic),
+        newest=lambda _kind, _name: None,
         world=lambda: World(
             "development",
             isolated=False,

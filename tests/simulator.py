@@ -26,11 +26,11 @@ from appliance.age.x25519 import X25519Identity
 from appliance.catalog import Object
 from appliance.custodian.approvals import take_approval
 from appliance.custodian.core import Core, job_entity
+from appliance.custodian.custodies import unlock
 from appliance.custodian.outputs import Outputs, Staged
 from appliance.custodian.requests import Asked, make_request
 from appliance.custodian.start import Opened, open_appliance
 from appliance.custody import release
-from appliance.custody.unsealing import open_custody
 from appliance.gate import NamedObject, StagedObject, Thing
 from appliance.home import Home
 from appliance.initialise import initialise
@@ -158,8 +158,7 @@ class Simulator(Tampering):
         self._spy.start()
 
     def unseal(self) -> None:
-        core = self.core
-        core.custody = open_custody(core.home, core.facts, core.vault, core.live, None)
+        self.core.custody = unlock(self.core, self.core.live, None)
 
     def seal(self) -> None:
         self.core.wipe()

@@ -52,6 +52,10 @@ class Catalog:
         """Close the file."""
         self._database.close()
 
+    def backup(self, path: Path) -> None:
+        """Copy the whole catalog, as it is now, into a new file."""
+        self._database.backup(path)
+
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context in which several writes become one."""
         return self._database.transaction()
@@ -134,6 +138,11 @@ class Catalog:
         found += [(row.log_index, Event(SHREDDED, (row.object,))) for row in self.tombstones()]
         found += [(row.log_index, Event(row.kind, (row.recipient,))) for row in self.vault_keys()]
         return tuple(event for _, event in sorted(found, key=lambda pair: pair[0]))
+
+    def present(self) -> tuple[str, ...]:
+        """Return the ids of all objects whose bytes should be in the vault."""
+        found = self._database.rows("SELECT id FROM objects WHERE state <> 'shredded' AND meta = '{}'")
+        return tuple(str(name) for (name,) in found)
 
     def _object(self, row: Row) -> Object:
         *head, compartments, state, job, meta = row

@@ -81,6 +81,12 @@ class Database:
         with self._speaking():
             return self._connection.execute(sql, values).fetchall()
 
+    def backup(self, path: Path) -> None:
+        """Copy the database as it is now into a new file, by SQLite's own means; readers go on meanwhile."""
+        with self._speaking(), contextlib.closing(sqlite3.connect(path)) as copy:
+            self._connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")  # one file, with nothing beside it
+
     def _prepare(self) -> None:
         new = self._identify()
         for setting in _SETTINGS:

@@ -5,21 +5,46 @@ from __future__ import annotations
 import os
 import select
 from contextlib import ExitStack, closing
+from typing import Any
 
 import click
 
 from appliance.cli.ceremony import obtain_secret
+from appliance.cli.output import emit_json
 from appliance.cli.passphrase import as_pipe, passphrase_fd_option
-from appliance.cli.session import Noun, Session, example, pass_session
+from appliance.cli.session import Noun, Session, example, json_option, pass_session
 from appliance.errors import ProtocolError
 
 MAX_IDENTITY_BYTES = 4096
 ANSWER_TIMEOUT_S = 30.0
 
 
-@click.group("keys", cls=Noun, epilog=example("appliance keys recover-identity > identity.txt"))
+@click.group("keys", cls=Noun, epilog=example("appliance keys rotate --reason yearly"))
 def keys_command() -> None:
-    """Recover the vault identity for offline keeping."""
+    """Rotate the vault's key; recover the vault identity for offline keeping."""
+
+
+@keys_command.command("rotate", epilog=example("appliance keys rotate --reason yearly"))
+@click.option("--reason", default="", help="Why; it stands in the log.")
+@json_option
+@pass_session
+def rotate(session: Session, *, reason: str, as_json: bool) -> None:
+    """Wrap every object's header for a new vault identity, and destroy the old one.
+
+    Payloads are not touched. At every moment every object opens; a rotation that was cut off goes on where it
+    was when this is repeated. Old copies of a header stay shut afterwards, except to old copies of keyrings.
+    """
+    last: dict[str, Any] = {}
+    for last in session.stream("RotateVaultKey", {"reason": reason}):
+        if not as_json and last.get("log_index") is None:
+            click.echo(f"    {last['done']:,} of {last['total']:,} headers", err=True)
+    if as_json:
+        emit_json(last)
+        return
+    click.echo(f"rotated: {last['done']:,} objects, log entry {last['log_index']}")
+    click.echo(
+        "next: make a new backup; the former ones open with their own copy of the keyring only", err=True
+    )
 
 
 @keys_command.command("recover-identity", epilog=example("appliance keys recover-identity > identity.txt"))

@@ -19,7 +19,7 @@ from appliance.custodian.witnessing import Witnessing
 from appliance.custody.generations import Standing, check_record
 from appliance.custody.release import Custody
 from appliance.custody.slot import SlotRecord
-from appliance.errors import SealedError
+from appliance.errors import Incomplete, IntegrityError, SealedError, UnknownObject
 from appliance.gate import Gate, World
 from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
@@ -35,6 +35,7 @@ from policy.engine import Engine
 from policy.model import Entity
 
 ISOLATION_MAX_AGE_S = 1.0
+LOOKED_AT = 32  # headers at an unsealing: some 10 ms
 
 
 @dataclass(slots=True)
@@ -57,6 +58,10 @@ class Core:
     witnessing: Witnessing = field(init=False)
     allowance: Allowance = field(default_factory=Allowance)
     inventory: Inventory = field(default_factory=Inventory)
+    shut: tuple[str, ...] = ()
+    """Objects, of some that were looked at when the vault was unsealed, whose headers do not open."""
+    rotating: bool = False
+    """The vault's identity is being rotated."""
     behind: bool = False
     """An entry was logged whose row could not be written."""
     jail_lacks: tuple[str, ...] = ()
@@ -103,6 +108,7 @@ class Core:
     @custody.setter
     def custody(self, opened: Custody) -> None:
         self._custody = opened
+        self.shut = self._shut_headers(opened)
         self.log.commit_secret = opened.keyring.entry_secret
 
     @property
@@ -151,6 +157,12 @@ class Core:
         self.behind = False
         return committed
 
+    def _shut_headers(self, opened: Custody) -> tuple[str, ...]:
+        """Look at some headers, evenly spread: a vault put back as a whole shows in any of them."""
+        names = sorted(set(self.catalog.present()) - set(self.missing))
+        some = names[:: max(1, len(names) // LOOKED_AT)]
+        return tuple(name for name in some if not _opens(opened, name))
+
     def settle(self) -> None:
         """Add the row that could not be written, if there is one; raises what kept it from being written."""
         if self.behind:
@@ -192,6 +204,15 @@ class Core:
         """Say what is broken or was lost on the disk."""
         if self.ledger.damage:
             yield f"the log is damaged, so nobody may approve and nothing leaves: {self.ledger.damage}"
+        if self.shut:
+            yield (
+                f"headers in the vault do not open, first {self.shut[0][:16]}: the vault was put back from "
+                "before a rotation, or changed; `appliance objects verify` names each: restore them"
+            )
+        if self.inventory.open_shreddings and not self.rotating:
+            yield "an object was shredded, and old headers still open: finish with `appliance keys rotate`"
+        if self.inventory.next_recipient is not None and not self.rotating:
+            yield "a rotation of the vault's key was cut off: finish it with `appliance keys rotate`"
         if self.missing:
             yield f"{len(self.missing)} objects lack their files, first {self.missing[0][:16]}: restore them"
         if self.orphans:
@@ -247,6 +268,14 @@ class Core:
     def appliance(self) -> Entity:
         """Return the appliance as a resource."""
         return Entity("Appliance", self.facts.origin, {})
+
+
+def _opens(custody: Custody, name: str) -> bool:
+    try:
+        custody.prove(name)
+    except (IntegrityError, Incomplete, UnknownObject):
+        return False
+    return True
 
 
 def job_entity(

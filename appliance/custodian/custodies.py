@@ -23,7 +23,15 @@ from collections.abc import Mapping, Sequence
 from appliance.age import parse_recipient
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
-from appliance.custody.generations import CUSTODY_CHANGED, CUSTODY_STAGED, Standing, check_record, retire
+from appliance.custody.generations import (
+    CUSTODY_CHANGED,
+    CUSTODY_STAGED,
+    Standing,
+    check_record,
+    reseal_vault,
+    retire,
+)
+from appliance.custody.keyring import Keyring
 from appliance.custody.pkcs11 import WrappedKey, tries_left
 from appliance.custody.release import Custody
 from appliance.custody.shamir import ShareSet
@@ -42,7 +50,7 @@ from appliance.custody.tpm import TpmSeal
 from appliance.custody.tpm_device import connected
 from appliance.custody.unsealing import open_custody, read_secret
 from appliance.custody.uri import canonical, what_is_asked
-from appliance.errors import ApplianceError, UsageError, WrongSecret
+from appliance.errors import ApplianceError, SpaceExhausted, UsageError, WrongSecret
 from appliance.gate import Thing
 from appliance.grants import LiveGrants
 from audit.entry import JSON
@@ -64,9 +72,26 @@ def unlock(core: Core, live: LiveGrants, secret: bytearray | None, *, by_recover
             secret,
             slot=core.standing.slot,
             by_recovery=by_recovery,
+            inventory=core.inventory,
+            outdated=lambda keyring: _reseal_outdated(core, keyring),
         )
     finally:
         _wipe(secret)
+
+
+def reseal_keyring(core: Core, keyring: Keyring) -> None:
+    """Write a changed keyring to the slots that the log names; raises SpaceExhausted, IntegrityError."""
+    text = keyring.encode()
+    try:
+        reseal_vault(core.home.keys, core.standing, text, core.facts.recovery)
+    finally:
+        _wipe(text)
+
+
+def _reseal_outdated(core: Core, keyring: Keyring) -> None:
+    """Take from the disk a vault identity whose turn is over or never came; without space it stays."""
+    with contextlib.suppress(SpaceExhausted):
+        reseal_keyring(core, keyring)
 
 
 class Custodies:
@@ -230,7 +255,8 @@ class Custodies:
         try:
             if today != text:
                 offline = parse_recipient(core.facts.recovery) if core.facts.recovery else None
-                reseal(core.home.keys, name, today, offline)
+                record = check_record(core.home.keys, name, core.standing.pending_record)
+                reseal(core.home.keys, name, record, today, offline)
         finally:
             _wipe(today)
 

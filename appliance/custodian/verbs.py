@@ -25,6 +25,7 @@ from appliance.custodian.custodies import Custodies, unlock
 from appliance.custodian.metrics import metrics_of
 from appliance.custodian.replays import Replays
 from appliance.custodian.trains import Trains
+from appliance.custodian.vaulting import Vaulting
 from appliance.custodian.workers import kill_all
 from appliance.custody.unsealing import read_secret
 from appliance.errors import PolicyRefused, SealedError, UnknownObject, UsageError
@@ -77,6 +78,7 @@ class Verbs:
             **self._accounts.table(),
             **Replays(self._core, self._environment).table(),
             **Custodies(self._core, self._unsealing).table(),
+            **Vaulting(self._core).table(),
             **Approving(self._core).table(),
         }
 
@@ -364,6 +366,8 @@ def object_json(row: Object) -> dict[str, JSON]:
         "size_bytes": row.size,
         "sha256": row.sha256,
         "parents": list(row.parents),
+        "compartments": list(row.compartments),
+        "state": "retired" if row.retired else row.state,
         "job": row.job,
         "log_index": row.log_index,
         "created": row.created,

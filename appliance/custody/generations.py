@@ -85,14 +85,19 @@ def check_record(keys: Path, name: str, digest: str) -> SlotRecord:
     return record
 
 
-def reseal_vault(keys: Path, keyring: bytearray, recovery: str) -> None:
-    """Put a changed keyring into every slot of the vault, the one that waits first; no secret is needed.
+def reseal_vault(keys: Path, standing: Standing, keyring: bytearray, recovery: str) -> None:
+    """Put a changed keyring into the slots that the log names, the one that waits first; no secret is needed.
 
-    A crash leaves each slot with the former keyring or the new one, whole: repeat it. Raises SpaceExhausted.
+    A crash leaves each slot with the former keyring or the new one, whole: repeat it. Raises SpaceExhausted,
+    IntegrityError for a record that the log does not name: it could lock the keyring for somebody else.
     """
     offline = parse_recipient(recovery) if recovery else None
-    for number in reversed(numbers_of(keys, VAULT_SLOT, ".custody.json")):
-        reseal(keys, numbered(VAULT_SLOT, number), keyring, offline)
+    slots = [(standing.slot, standing.record)]
+    if standing.pending is not None:
+        slots.insert(0, (standing.pending_slot, standing.pending_record))
+    records = [(name, check_record(keys, name, digest)) for name, digest in slots]
+    for name, record in records:
+        reseal(keys, name, record, keyring, offline)
 
 
 def retire(keys: Path, standing: Standing) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 Guarantee: they live in bytearrays that `wipe` overwrites, and after it every use raises SealedError. At rest
 the keyring is the plaintext of a slot, one line of JSON whose identities the public `age` program takes as
-they stand. That line is written and parsed by byte position, so that no secret passes through a string.
+they stand. That line is written and parsed by byte position, so that no secret passes through a string. While
+the vault's identity is rotated the line holds the next one too, so that a crash loses neither.
 
 KNOWN: handing the export key to the signing library makes immutable copies inside it; the process that holds
 them ends at seal.
@@ -24,15 +25,21 @@ _HEX = b"0123456789abcdef"
 _NIBBLES = {letter: value for value, letter in enumerate(_HEX)}
 _RAW_FIELDS = ("bundle_seed", "entry_secret", "export_scalar")
 _IDENTITY_FIELDS = ("transfer_identity", "vault_identity")
+_NEXT = "next_vault_identity"
 _RAW_SIZE = 32
+_IDENTITY = b"AGE-SECRET-KEY-[0-9A-Z-]{1,120}"
 _LINE = re.compile(
     b"{"
     + b",".join(
         [b'"%s":"(?P<%s>[0-9a-f]{64})"' % (n.encode(), n.encode()) for n in _RAW_FIELDS]
         + [
-            b'"%s":"(?P<%s>AGE-SECRET-KEY-[0-9A-Z-]{1,120})"' % (n.encode(), n.encode())
-            for n in _IDENTITY_FIELDS
+            b'(?:"%s":"(?P<%s>%s)",)?"%s":"(?P<%s>%s)"'
+            % (
+                *(_NEXT.encode(), _NEXT.encode(), _IDENTITY),
+                *(_IDENTITY_FIELDS[0].encode(), _IDENTITY_FIELDS[0].encode(), _IDENTITY),
+            )
         ]
+        + [b'"%s":"(?P<%s>%s)"' % (n.encode(), n.encode(), _IDENTITY) for n in _IDENTITY_FIELDS[1:]]
     )
     + b',"version":1}\n'
 )
@@ -69,6 +76,30 @@ class Keyring:
         """Opens every object in the vault; never a recipient of transfer bundles."""
         self._live()
         return self._identities["vault_identity"]
+
+    @property
+    def next_vault_identity(self) -> Identity | None:
+        """What the vault's identity becomes when the rotation that is under way ends; None without one."""
+        self._live()
+        return self._identities.get(_NEXT)
+
+    def prepare_rotation(self) -> Identity:
+        """Make the next vault identity, of the same kind; it is kept beside the present one."""
+        kind = HybridIdentity if self.vault_identity.recipient.post_quantum else X25519Identity
+        made = kind.generate()
+        self._identities[_NEXT] = made
+        return made
+
+    def drop_rotation(self) -> None:
+        """Forget a next vault identity to which nothing was wrapped."""
+        dropped = self._identities.pop(_NEXT, None)
+        if dropped is not None:
+            dropped.wipe()
+
+    def end_rotation(self) -> None:
+        """Let the next vault identity be the vault's, and destroy the former; both must be there."""
+        self.vault_identity.wipe()
+        self._identities["vault_identity"] = self._identities.pop(_NEXT)
 
     @property
     def transfer_identity(self) -> Identity:
@@ -113,7 +144,7 @@ class Keyring:
             out += b'"%s":"' % name.encode("ascii")
             out.extend(_HEX[nibble] for byte in buffer for nibble in (byte >> 4, byte & 15))
             out += b'",'
-        for name, identity in self._identities.items():
+        for name, identity in sorted(self._identities.items()):
             text = identity.encode()
             out += b'"%s":"' % name.encode("ascii") + text + b'",'
             text[:] = bytes(len(text))
@@ -134,7 +165,9 @@ def parse_keyring(data: bytearray) -> Keyring:
     view = memoryview(data)
     raw = {name: _unhex(view[line.start(name) : line.end(name)]) for name in _RAW_FIELDS}
     identities: dict[str, Identity] = {}
-    for name in _IDENTITY_FIELDS:
+    for name in (*_IDENTITY_FIELDS, _NEXT):
+        if line[name] is None:
+            continue
         text = bytearray(view[line.start(name) : line.end(name)])
         try:
             identities[name] = parse_identity(text)

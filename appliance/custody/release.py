@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from appliance.age.chunk import payload_key
@@ -20,13 +20,23 @@ from appliance.age.identity import Identity, Recipient
 from appliance.age.recipients import encode_header, unwrap_file_key
 from appliance.age.stream import descriptor_sink
 from appliance.custody.keyring import Keyring
-from appliance.errors import IntegrityError, OtherTarget, PolicyRefused, UsageError, WrongSecret
+from appliance.errors import (
+    Busy,
+    IntegrityError,
+    OtherTarget,
+    PolicyRefused,
+    UnknownObject,
+    UsageError,
+    WrongSecret,
+)
 from appliance.grants import Grant, LiveGrants
 from appliance.vault import Vault, object_id
+from audit.entry import digest_of, parse_entry
 
 # The only decisions that release a key, and to what; every other action starts or changes something instead.
 _OBJECT_ACTIONS = frozenset({"use", "verify"})
 _BUNDLE_ACTIONS = frozenset({"open"})
+_ROTATE_ACTIONS = frozenset({"rotate"})  # new headers, no key
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -77,29 +87,83 @@ class Custody:
         Raises PolicyRefused for a grant that is not live, SealedError, UnknownObject or Incomplete when the
         object is not there, IntegrityError when it is not the object granted.
         """
-        identity = self._keyring.vault_identity
+        identities = self._vault_identities()
         self._consume(grant, _OBJECT_ACTIONS)
         name = grant.object_id
-        staged = self._vault.is_staged(name)
-        header = self._vault.staged_header(name) if staged else self._vault.header(name)
-        nonce = self._vault.nonce(name, staged=staged)
+        file_key, nonce = self._file_key(name, identities)
         try:
-            file_key = unwrap_file_key(parse_header(header), [identity])
-        except WrongSecret as error:
-            raise IntegrityError(
-                f"object {name}: expected a header for this vault's identity, found one for others; it was "
-                "exchanged, or the vault comes from before a rotation"
-            ) from error
-        try:
-            found = object_id(file_key, nonce)
-            if found != name:
-                raise IntegrityError(
-                    f"object {name}: its header and payload belong to object {found}; the folder was "
-                    "tampered with"
-                )
             return ObjectKey(name, payload_key(file_key, nonce))
         finally:
             file_key[:] = bytes(len(file_key))
+
+    def rewrap(self, grant: Grant, ids: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """Return each object's id and its header for the next vault identity, lazily; never a key.
+
+        One grant for all of `ids`, which its entry must list. What is wrapped for the next identity already
+        is wrapped anew; what is no longer there is passed over. Raises PolicyRefused at once, and on the way
+        what `unwrap` raises for an object.
+        """
+        upcoming = self._keyring.next_vault_identity
+        if upcoming is None or not _lists(grant.entry, ids):
+            raise PolicyRefused(
+                f"grant {grant.index} refused: expected one whose entry lists these {len(ids)} objects, and "
+                "a next vault identity to wrap them for"
+            )
+        self._consume(grant, _ROTATE_ACTIONS)
+        return self._rewrap(ids, self._recipients(upcoming))
+
+    def _rewrap(self, ids: Sequence[str], recipients: Sequence[Recipient]) -> Iterator[tuple[str, bytes]]:
+        for name in ids:
+            try:
+                file_key, _ = self._file_key(name, self._vault_identities())
+            except UnknownObject:
+                continue
+            try:
+                header = encode_header(file_key, recipients)
+            finally:
+                file_key[:] = bytes(len(file_key))
+            yield name, header
+
+    def _file_key(self, name: str, identities: Sequence[Identity]) -> tuple[bytearray, bytes]:
+        """Return an object's file key, which the caller wipes, and its nonce, both proved by its id."""
+        header, nonce = self._vault.front(name)
+        try:
+            file_key = unwrap_file_key(parse_header(header), identities)
+        except WrongSecret as error:
+            raise IntegrityError(
+                f"object {name}: expected a header for this vault's identity, found one for others; it was "
+                "exchanged, or the vault comes from before a rotation: restore the header's newest copy"
+            ) from error
+        found = object_id(file_key, nonce)
+        if found != name:
+            file_key[:] = bytes(len(file_key))
+            raise IntegrityError(
+                f"object {name}: its header and payload belong to object {found}; the folder was "
+                "tampered with"
+            )
+        return file_key, nonce
+
+    def _vault_identities(self) -> list[Identity]:
+        """Return the vault's identity, and while it is rotated the next one."""
+        upcoming = self._keyring.next_vault_identity
+        return [self._keyring.vault_identity, *([] if upcoming is None else [upcoming])]
+
+    def _recipients(self, identity: Identity) -> list[Recipient]:
+        return [identity.recipient, *([] if self._recovery is None else [self._recovery])]
+
+    def prove(self, object_id: str) -> None:
+        """Try whether an object's header opens and is its own; no key leaves. Raises as `unwrap` does."""
+        file_key, _ = self._file_key(object_id, self._vault_identities())
+        file_key[:] = bytes(len(file_key))
+
+    def opens(self, header: bytes) -> bool:
+        """Say whether a header opens with a vault identity held here; no key leaves."""
+        try:
+            file_key = unwrap_file_key(parse_header(header), self._vault_identities())
+        except (WrongSecret, IntegrityError):
+            return False
+        file_key[:] = bytes(len(file_key))
+        return True
 
     def unwrap_parts(self, grant: Grant, parts: Sequence[tuple[bytes, bytes]]) -> list[bytearray]:
         """Return the payload keys of a bundle's parts, given as (header, nonce); the caller wipes them.
@@ -112,14 +176,13 @@ class Custody:
         return [_part_key(identity, number, *part) for number, part in enumerate(parts, 1)]
 
     def mint(self) -> Output:
-        """Make a new vault object: recipients are the vault's own identity and the recovery recipient."""
-        own = self._keyring.vault_identity.recipient
-        return _mint([own] if self._recovery is None else [own, self._recovery])
+        """Make a new vault object: recipients are the vault's newest identity and the recovery recipient."""
+        return _mint(self._recipients(self._vault_identities()[-1]))
 
     def mint_for(self, recipients: Sequence[Recipient]) -> Output:
         """Make a new part of an export; its recipients were approved, the vault's own is never among them."""
-        own = self._keyring.vault_identity.recipient
-        if any(recipient == own for recipient in recipients):
+        own = [identity.recipient for identity in self._vault_identities()]
+        if any(recipient in own for recipient in recipients):
             raise PolicyRefused("export refused: the vault's own identity is never a recipient of a bundle")
         return _mint(recipients)
 
@@ -127,8 +190,11 @@ class Custody:
         """Write the vault identity, one line that the public `age` program takes, to a descriptor.
 
         For offline recovery alone: the caller has logged who asked, and the descriptor is that person's pipe.
-        Raises UsageError for anything but a pipe (a file would keep it), or one without room.
+        Raises UsageError for anything but a pipe (a file would keep it), or one without room; Busy while a
+        rotation is not ended, when one identity alone does not open everything.
         """
+        if self._keyring.next_vault_identity is not None:
+            raise Busy("a rotation of the vault's key was cut off: finish it with `appliance keys rotate`")
         room = select.poll()
         room.register(fd, select.POLLOUT)
         if not stat.S_ISFIFO(os.fstat(fd).st_mode) or not room.poll(0):
@@ -151,6 +217,12 @@ class Custody:
                 f"{grant.action!r}, which yields no key here"
             )
         self._live.consume(grant)
+
+
+def _lists(entry: bytes, ids: Sequence[str]) -> bool:
+    """Say whether a decision's entry names exactly these ids, by their hash where they were too many."""
+    said = parse_entry(entry).context.get("named")
+    return said in (list(ids), digest_of(list(ids)))
 
 
 def _part_key(identity: Identity, number: int, header: bytes, nonce: bytes) -> bytearray:

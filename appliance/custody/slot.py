@@ -147,13 +147,19 @@ def create_slot(
 
 
 def reseal(
-    directory: Path, name: str, plaintext: bytes | bytearray, recovery: Recipient | None = None
+    directory: Path,
+    name: str,
+    record: SlotRecord,
+    plaintext: bytes | bytearray,
+    recovery: Recipient | None = None,
 ) -> None:
     """Put another secret into a slot, under the same lock; a crash leaves the former or the new one, whole.
 
-    Needs nobody's secret: the slot's recipient is public. Raises SpaceExhausted; then the former stands.
+    Needs nobody's secret: the slot's recipient is public. Anybody who can write the disk could have put
+    another there, so `record` is one that was compared with the log. Raises SpaceExhausted; then the former
+    stands.
     """
-    own = parse_recipient(read_record(directory, name).recipient)
+    own = parse_recipient(record.recipient)
     scratch = directory / f"{name}.age.new"
     scratch.unlink(missing_ok=True)
     _write(scratch, seal_bytes(plaintext, _recipients(own, recovery)))

@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from collections.abc import Callable
 
 from appliance.age import parse_recipient
 from appliance.custody.keyring import Keyring, parse_keyring
 from appliance.custody.release import Custody
 from appliance.custody.slot import VAULT_SLOT, open_slot
+from appliance.custody.succession import settle_succession
 from appliance.errors import IntegrityError, UsageError, WrongSecret
 from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
+from appliance.inventory import Inventory
 from appliance.vault import Vault
 
 _MAX_SECRET = 8192  # sixteen shares of 33 words
@@ -76,11 +79,15 @@ def open_custody(
     *,
     slot: str = VAULT_SLOT,
     by_recovery: bool = False,
+    inventory: Inventory | None = None,
+    outdated: Callable[[Keyring], None] | None = None,
 ) -> Custody:
     """Open a slot of the vault; `secret` is None where a device or file answers, and overwritten in any case.
 
-    `by_recovery` takes the offline recovery identity instead of the slot's own secret. Raises WrongSecret,
-    IntegrityError, Incomplete, UsageError, DeviceMissing, PlatformChanged.
+    `by_recovery` takes the offline recovery identity instead of the slot's own secret. `inventory` says which
+    vault identity is in force; without one, that of the genesis entry. `outdated` is told of a keyring that
+    is not as it lies in the slot. Raises WrongSecret, IntegrityError, SetBack, Incomplete, UsageError,
+    DeviceMissing, PlatformChanged.
     """
     try:
         text = open_slot(home.keys, slot, secret, by_recovery=by_recovery)
@@ -92,13 +99,21 @@ def open_custody(
     finally:
         text[:] = bytes(len(text))
     _compare(keyring, facts)
+    try:
+        if (
+            settle_succession(keyring, facts.vault_recipient, inventory or Inventory())
+            and outdated is not None
+        ):
+            outdated(keyring)
+    except BaseException:
+        keyring.wipe()
+        raise
     return Custody(keyring, vault, live, parse_recipient(facts.recovery) if facts.recovery else None)
 
 
 def _compare(keyring: Keyring, facts: Facts) -> None:
     """Refuse another appliance's keyring: the recorded keys could not open what it would seal."""
     for what, found, expected in (
-        ("vault identity", keyring.vault_identity.recipient.text, facts.vault_recipient),
         ("transfer identity", keyring.transfer_identity.recipient.text, facts.transfer_recipient),
         ("export key", keyring.export_public_pem().decode("ascii").strip(), facts.export_key_pem.strip()),
     ):

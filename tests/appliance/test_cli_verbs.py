@@ -84,6 +84,8 @@ OBJECT = {
     "size_bytes": 1536,
     "sha256": "cd" * 32,
     "parents": [],
+    "compartments": [],
+    "state": "ready",
     "job": "7f3a",
     "log_index": 9,
     "created": "2026-01-01T00:00:00Z",
@@ -505,6 +507,38 @@ def test_something_else_than_an_identity_on_the_pipe_is_refused(daemon, run):
     done = run("keys", "recover-identity")
     assert done.exit_code == 24
     assert done.stdout == ""
+
+
+def test_a_rotation_tells_how_far_it_is_and_where_the_log_says_so(daemon, run):
+    daemon.answers["RotateVaultKey"] = [
+        {"done": 512, "total": 600, "log_index": None, "sync_s": 0.1},
+        {"done": 600, "total": 600, "log_index": 31, "sync_s": 0.25},
+    ]
+    done = run("keys", "rotate", "--reason", "yearly")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "rotated: 600 objects, log entry 31\n"
+    assert "512 of 600 headers" in done.stderr
+    assert daemon.parameters("RotateVaultKey") == {"reason": "yearly"}
+    assert json.loads(run("keys", "rotate", "--json").stdout)["sync_s"] == 0.25
+
+
+def test_shredding_asks_first_and_says_what_would_still_open_it(daemon, run, tmp_path):
+    (tmp_path / "shred.request").write_text("{document}")
+    nothing = dict.fromkeys(("done", "total", "id", "log_index", "proof", "descendants", "remains"))
+    remains = [{"what": "backup", "entry": 12, "detail": "stick-7\x1b[2J"}]
+    daemon.answers["Shred"] = [
+        {**nothing, "done": 512, "total": 600},
+        {**nothing, "id": "ab" * 32, "log_index": 40, "proof": 44, "descendants": 2, "remains": remains},
+    ]
+    words = ("shred", "weights/old@3", "--request", str(tmp_path / "shred.request"))
+    assert run(*words, input="n\n").exit_code == 130
+    done = run(*words, "--yes")
+    assert done.exit_code == 0, done.output
+    assert "shredded: abababababababab, log entry 40, proved by 44" in done.stdout
+    assert "2 objects were made of it and stay" in done.stdout
+    assert "would still open an old copy of it: backup, stick-7\\x1b[2J (log entry 12)" in done.stdout
+    assert daemon.parameters("Shred") == {"object": "weights/old@3", "request": "{document}"}
+    assert json.loads(run(*words, "--yes", "--json").stdout)["remains"] == remains
 
 
 # Jobs

@@ -158,6 +158,8 @@ def listing(found):
             "size_bytes": entry.context["size"],
             "sha256": entry.context["payload_sha256"],
             "parents": entry.context["parents"],
+            "compartments": entry.context["compartments"],
+            "state": "ready",
             "job": entry.context["job"],
             "log_index": entry.seq,
             "created": entry.time,

@@ -6,6 +6,7 @@ import pytest
 
 from audit import account
 from audit.account import Account
+from audit.entry import Record
 from audit.errors import CouldNotCheck
 from audit.listing import parse_listing
 from tests.audit.story import (
@@ -86,6 +87,7 @@ def test_an_object_that_is_gone_from_the_vault_is_named():
         ({"size_bytes": 1}, "size_bytes: the list has 1, the log 100"),
         ({"sha256": "00"}, "sha256: the list has 00, the log 0c0c"),
         ({"parents": [CORPUS]}, "parents: the list has"),
+        ({"compartments": ["a"]}, "compartments: the list has ['a'], the log []"),
         ({"job": "train-9"}, "job: the list has train-9, the log import-1"),
         ({"log_index": 9}, "log_index: the list has 9, the log 8"),
         ({"created": "2020"}, "created: the list has 2020, the log 2025-06-15"),
@@ -96,6 +98,36 @@ def test_each_fact_that_differs_is_named(changed, said):
     found = only(settle(day(), [{**rows[0], **changed}, *rows[1:]]))
     assert (found.code, found.index) == ("differs", 8)
     assert said in found.text
+
+
+def ended(kind, **context):
+    return Record(kind, "Person:operator", "shred", "Object:x", context)
+
+
+@pytest.mark.parametrize(
+    ("record", "state"),
+    [
+        (ended("object-shredded", object=CORPUS), "shredded"),
+        (ended("object-retired", objects=[CORPUS, "ff" * 32]), "retired"),
+    ],
+)
+def test_an_end_that_only_the_list_or_only_the_log_knows_is_named(record, state):
+    rows = listing(entries(day()))
+    gone = [{**row, "state": state if row["id"] == CORPUS else "ready"} for row in rows]
+    assert settle([*day(), record], gone).named == []
+    assert f"is ready in the vault's list, in the log {state}" in only(settle([*day(), record], rows)).text
+    assert f"is {state} in the vault's list, in the log ready" in only(settle(day(), gone)).text
+
+
+def test_a_read_of_what_was_shredded_before_is_named():
+    start = decision("Person:operator", "train", f"Object:{CONFIG}", job="train-2")
+    read = use("train-2", CORPUS, "corpus/words")
+    rows = [
+        {**row, "state": "shredded" if row["id"] == CORPUS else "ready"} for row in listing(entries(day()))
+    ]
+    result = settle([*day(), ended("object-shredded", object=CORPUS), start, read], rows)
+    assert codes(result) == ["read-after-end"]
+    assert f"used {CORPUS}, which was shredded before" in result.named[0].text
 
 
 def test_a_fact_that_was_too_long_for_the_entry_is_not_held_against_it():

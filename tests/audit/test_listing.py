@@ -40,6 +40,9 @@ def test_a_list_is_read_as_the_appliance_prints_it():
         (rows(size_bytes=-1), "expected texts, numbers and an id"),
         (rows(parents="abc"), "expected texts, numbers and an id"),
         (rows(parents=[1]), "expected texts, numbers and an id"),
+        (rows(compartments=[1]), "expected texts, numbers and an id"),
+        (rows(compartments={}), "expected texts, numbers and an id"),
+        (rows(state=None), "expected texts, numbers and an id"),
         (rows(id="../../etc"), "expected texts, numbers and an id"),
     ],
 )

@@ -205,7 +205,7 @@ def challenges() -> tuple[bytes, ...]:
 
 ROW = (
     b'{"id":"' + b"ab" * 32 + b'","kind":"weights","name":"tiny","version":1,"size_bytes":7,"sha256":"'
-    b'00","parents":["x"],"job":"j","log_index":3,"created":"t"}'
+    b'00","parents":["x"],"compartments":[],"state":"ready","job":"j","log_index":3,"created":"t"}'
 )
 
 

@@ -22,7 +22,20 @@ STATES = ("ready", "staged")
 ROLES = ("operator", "officer", "researcher", "auditor")
 PURPOSES = ("train", "sample", "evaluate", "export", "import")
 ACTIONS = (
-    *("read", "train", "sample", "evaluate", "import", "export", "create", "use", "open", "verify", "rotate"),
+    *(
+        "read",
+        "train",
+        "sample",
+        "evaluate",
+        "import",
+        "export",
+        "create",
+        "use",
+        "open",
+        "verify",
+        "rotate",
+        "backup",
+    ),
     *(
         "retire",
         "replay",
@@ -85,7 +98,7 @@ OPERATOR = (
     | each("stop", "appliance", "record")
     | each("request", "appliance", "record", *ANYTHING_READY)
     | {"seal appliance", "unseal appliance", "configure appliance"}
-    | {"witness appliance", "break-glass appliance", "rotate appliance"}
+    | {"witness appliance", "break-glass appliance", "rotate appliance", "backup appliance"}
 )
 OFFICER = (
     each("status", "appliance", "record")

@@ -210,7 +210,9 @@ class Living:
         folder = self.home / "vault" / object_id
         sealed = io.BytesIO((folder / "header").read_bytes() + (folder / "payload").read_bytes())
         opened = io.BytesIO()
-        decrypt(sealed, opened, [self.keyring().vault_identity])
+        keyring = self.keyring()
+        upcoming = keyring.next_vault_identity
+        decrypt(sealed, opened, [keyring.vault_identity, *([upcoming] if upcoming is not None else [])])
         return opened.getvalue()
 
     def demand_nothing_half_written(self) -> None:
