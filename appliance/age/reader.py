@@ -20,6 +20,7 @@ class PayloadReader(io.RawIOBase):
 
     `offset` is where the first chunk begins (after the nonce), `length` the bytes of all chunks. The
     descriptor stays the caller's. `read` and `readinto` return short only at the end. Raises IntegrityError.
+    One caller at a time: neighbouring reads share a chunk that is kept.
     """
 
     def __init__(self, fd: int, key: bytes | bytearray, offset: int, length: int) -> None:

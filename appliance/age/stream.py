@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -168,9 +168,10 @@ def encrypt_stream(readinto: ReadInto, key: bytes | bytearray, write: Sink) -> i
         out = lane.outward
         return out[: lane.seal(batch.number * BATCH, batch.data, out, final=batch.last)]
 
-    side_by_side(lanes, source.take, seal, write_pieces)
-    for lane in lanes:
-        lane.wipe()
+    try:
+        side_by_side(lanes, source.take, seal, write_pieces)
+    finally:
+        _wipe(lanes)
     return source.total
 
 
@@ -193,10 +194,16 @@ def decrypt_stream(readinto: ReadInto, key: bytes | bytearray, write: Sink) -> i
         write_pieces(plain)
         total += len(plain)
 
-    side_by_side(lanes, _Batches(readinto, _SEALED_BATCH).take, open_batch, release)
+    try:
+        side_by_side(lanes, _Batches(readinto, _SEALED_BATCH).take, open_batch, release)
+    finally:
+        _wipe(lanes)
+    return total
+
+
+def _wipe(lanes: Sequence[Lane]) -> None:
     for lane in lanes:
         lane.wipe()
-    return total
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import threading
 import tracemalloc
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance import age
-from appliance.age import chunk
+from appliance.age import chunk, stream
 from appliance.errors import IntegrityError, SpaceExhausted, UsageError
 
 KEY = bytes(range(32))
@@ -227,6 +229,19 @@ def test_a_wiped_reader_holds_no_plaintext_and_still_reads(opened):
     reader.wipe()
     assert bytes(reader._held) == bytes(CHUNK)
     assert reader.read() == b"ecret"
+
+
+@pytest.mark.parametrize("damage", [0, 1])
+def test_a_stream_leaves_no_plaintext_in_its_buffers_whether_it_opens_or_fails(monkeypatch, damage):
+    lanes = chunk.lanes_for(KEY)
+    monkeypatch.setattr(stream, "lanes_for", lambda _: lanes)
+    data = bytearray(sealed(b"secret" * (10 * CHUNK)))
+    data[-1] ^= damage
+    out = bytearray()
+    with pytest.raises(IntegrityError) if damage else contextlib.nullcontext():
+        stream.decrypt_stream(io.BytesIO(data).readinto, KEY, out.extend)
+    assert damage or out == b"secret" * (10 * CHUNK)
+    assert not any(bytes(buffer).strip(b"\0") for lane in lanes for buffer in (lane.inward, lane.outward))
 
 
 def test_a_nonce_of_another_size_is_refused():
