@@ -4,6 +4,8 @@
     python bench/train.py prepare            the shim, and PyTorch's compiled graphs of every row
     python bench/train.py rows [--hold] ...  the named rows, or all; --hold: once all are warm, wait
                                              for a line on standard input (for a quiet moment)
+                                 [--cpu]     one thread, and its processor time instead of the
+                                             clock on the wall: for a machine that others use too
     python bench/train.py gradients          distance of the gradients to float64
 
 PyTorch runs eager and compiled, each stock and with MKL told that the processor is Intel's (its AVX-512 path;
@@ -81,9 +83,12 @@ class Contender:
         return dict(json.loads(line))
 
 
-def contender(name: str, precision: str, shape: dict[str, int], warm: int = 3) -> Contender:
-    setting = {"shape": shape, "precision": precision, "threads": THREADS}
-    environment = {"OMP_NUM_THREADS": str(THREADS)}
+def contender(
+    name: str, precision: str, shape: dict[str, int], *, threads: int = THREADS, warm: int = 3
+) -> Contender:
+    """Start one and wait until it is warm."""
+    setting = {"shape": shape, "precision": precision, "threads": threads}
+    environment = {"OMP_NUM_THREADS": str(threads)}
     if name == "ours":
         return Contender([sys.executable, str(HERE / "contenders/ours.py"), json.dumps(setting)], environment)
     kind, path = name.split("-")
@@ -118,18 +123,18 @@ def flops(shape: dict[str, int]) -> float:
     return tokens * (6.0 * matrices + 6.0 * shape["layers"] * C * shape["time"])
 
 
-def started(name: str) -> dict[str, Contender]:
+def started(name: str, threads: int) -> dict[str, Contender]:
     """All contenders of a row, warm and waiting."""
     precision, shape = ROWS[name]
-    return {each: contender(each, precision, shape) for each in ("ours", *PEERS)}
+    return {each: contender(each, precision, shape, threads=threads) for each in ("ours", *PEERS)}
 
 
-def row(name: str, running: dict[str, Contender]) -> dict[str, Any]:
+def row(name: str, running: dict[str, Contender], clock: str) -> dict[str, Any]:
     """Let the contenders take turns; returns the row of the table."""
     precision, shape = ROWS[name]
     for _ in range(ROUNDS):
         for each in running.values():
-            each.took += each.ask(do="steps", seconds=SECONDS)["ms"]
+            each.took += each.ask(do="steps", seconds=SECONDS, clock=clock)["ms"]
     peak = {each: running[each].ask(do="products") for each in ("ours", "eager-stock", "eager-forced")}
     for each in running.values():
         each.end()
@@ -153,14 +158,14 @@ def row(name: str, running: dict[str, Contender]) -> dict[str, Any]:
     }
 
 
-def rows(names: list[str], *, hold: bool) -> None:
+def rows(names: list[str], *, hold: bool, on_cpu: bool) -> None:
     """Measure rows one after the other, each kept as soon as it is there."""
-    running = {name: started(name) for name in names}
+    running = {name: started(name, 1 if on_cpu else THREADS) for name in names}
     if hold:
         sys.stdin.readline()
     for name in names:
-        result = row(name, running[name])
-        keep(name, result)
+        result = row(name, running[name], "cpu" if on_cpu else "wall")
+        keep(f"{name}-one-thread-cpu-time" if on_cpu else name, result)
         print(json.dumps({name: result}, indent=2), flush=True)
 
 
@@ -224,7 +229,8 @@ def main() -> None:
         case ["prepare"]:
             prepare()
         case ["rows", *names]:
-            rows([name for name in names if name != "--hold"] or list(ROWS), hold="--hold" in names)
+            chosen = [name for name in names if name in ROWS] or list(ROWS)
+            rows(chosen, hold="--hold" in names, on_cpu="--cpu" in names)
         case ["gradients"]:
             result = gradients()
             keep("gradients", result)

@@ -26,6 +26,12 @@ CONFIG = """\
 # Train on the Python language reference. Whatever is not named here is as the preset has it.
 preset = "tiny"
 
+[model]
+context = 128
+
+[train]
+batch = 12
+
 [data]
 corpus = "python-reference"
 """
@@ -34,7 +40,11 @@ corpus = "python-reference"
 FIRST_STEP = """\
 preset = "tiny"
 
+[model]
+context = 128
+
 [train]
+batch = 12
 steps = 1
 warmup_steps = 0
 

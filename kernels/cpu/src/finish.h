@@ -29,6 +29,22 @@ static void finish_tile(const Finish& f, const float* tile, long row, long rows,
     }
 }
 
+// Asks for what `finish` will touch, a tile ahead of time: rows far apart are no stream that a processor foresees
+// (bf16, 2048x384 by 384x1152, one thread of Zen 4, 2026-11: 180 to 201 GFLOP/s).
+INLINE void expect(const Finish& f, long row, long rows, long column, long columns) {
+    const long size = f.is_half ? 2 : 4, line = 64;
+    for (long r = 0; r < rows; r++) {
+        const long at = (row + r) * f.stride + column;
+        for (long byte = 0; byte < columns * size; byte += line) {
+            __builtin_prefetch(static_cast<const char*>(f.out) + at * size + byte, 1);
+            if (f.activated) __builtin_prefetch(static_cast<const char*>(f.activated) + at * size + byte, 1);
+            if (f.slope_at) __builtin_prefetch(static_cast<const char*>(f.slope_at) + at * size + byte);
+        }
+        if (!f.residual) continue;
+        for (long c = 0; c < columns; c += line / 4) __builtin_prefetch(f.residual + at + c);
+    }
+}
+
 INLINE void finish(const Finish& f, const float* tile, long row, long rows, long column, long columns) {
     if (f.is_half) finish_tile<half>(f, tile, row, rows, column, columns);
     else finish_tile<float>(f, tile, row, rows, column, columns);

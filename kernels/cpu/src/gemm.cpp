@@ -60,6 +60,7 @@ static void block(const Plan& plan, float* room, long mb, long nb) {
             for (long g = 0; g < groups; g++) {
                 const long n = least(kRows, rows - g * kRows);
                 float* tile = sums + (plan.blocks_k > 1 ? ((j - j0) * groups + g) * kRows * kColumns : 0);
+                if (last) expect(p.finish, m0 + g * kRows, n, j * kColumns, columns);
                 tile_for(n, columns, p.in_half)(plan.units(kb), left.data + g * left.group_step, left.row_step,
                                                 left.unit_step, panel, tile, kColumns, kb > 0);
                 if (last) finish(p.finish, tile, m0 + g * kRows, n, j * kColumns, columns);
