@@ -15,6 +15,7 @@ travels as the read end of a pipe that holds exactly its bytes, so that it is ne
     Proceed    go on to the next phase                   Progress   numbers about the run
     Stop       end at the next safe point                Checkpoint two sealed outputs belong together
                                                          Damaged    the state that was given does not open
+                                                         Evaluated  how well a model predicts a text
                                                          Alive      a rank goes on
                                                          Began      which state the run goes on from
     Refused    an input or output is not to be had       Verified   what a fresh reader found
@@ -30,7 +31,18 @@ from appliance.errors import ProtocolError
 from appliance.messages import kinds
 from appliance.strictjson import JSON
 
-TASKS = ("train", "replay", "account", "sample", "ingest", "import", "export", "verify", "verify-export")
+TASKS = (
+    "train",
+    "replay",
+    "account",
+    "evaluate",
+    "sample",
+    "ingest",
+    "import",
+    "export",
+    "verify",
+    "verify-export",
+)
 PAYLOAD_KEY_BYTES = 32
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
 _BACKEND = re.compile(r"[a-z][a-z0-9_./-]{0,39}")
@@ -217,6 +229,16 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluated:
+    """How well a model predicted a text of so many tokens and bytes."""
+
+    tokens: int
+    size_bytes: int
+    nats_per_token: float
+    bits_per_byte: float
+
+
+@dataclass(frozen=True, slots=True)
 class Alive:
     """A rank beside the first has taken `step` steps."""
 
@@ -327,6 +349,7 @@ TO_CUSTODIAN = kinds(
     Progress,
     Checkpoint,
     Damaged,
+    Evaluated,
     Alive,
     Began,
     Account,

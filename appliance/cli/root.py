@@ -60,6 +60,7 @@ SECTIONS = (
             Entry("stop", "train", "Stop a job after its present step, with a checkpoint."),
             Entry("account", "account", "Show what a job computed, and how fast."),
             Entry("sample", "sample", "Let a model continue a text."),
+            Entry("evaluate", "evaluate", "Measure how well a model predicts a corpus."),
             Entry("replay", "replay", "Compute a stretch of a job again and compare it with the log."),
         ),
     ),

@@ -68,7 +68,12 @@ def stretch_of(core: Core, row: Job, begin: int, steps: int) -> Stretch:
             f"job {row.id}: no checkpoint lies within {steps} steps after step {begin}: {nearest}"
         )
     parents = [core.catalog.get(parent) for parent in core.catalog.get(compared[0].weights).parents]
-    return Stretch(start, compared, tuple(each for each in parents if each.kind in _DATA))
+    return Stretch(start, compared, tuple(each for each in parents if _is_given(each, row)))
+
+
+def _is_given(parent: Object, row: Job) -> bool:
+    """Whether a checkpoint's parent came from outside the job: data, or the weights that it began with."""
+    return parent.kind in _DATA or (parent.kind == "weights" and parent.job != row.id)
 
 
 class Replays:

@@ -46,6 +46,8 @@ from policy.model import Entity
 
 MADE_BY_TRAINING = ("weights", "optimizer")
 REPORT = "report"
+NAMED_BY_CONFIG = {"corpus": 16, "weights": 1}
+"""Kinds that a config may name, and how many of each."""
 _EXPECTED = (ApplianceError, AuditError, PolicyError)
 
 
@@ -272,17 +274,23 @@ class Trains:
             raise ProtocolError(f"a training worker said {type(message).__name__}")
 
     def _give_named(self, run: Run, worker: Worker, want: WantInput) -> None:
-        """Grant the corpus that the config names; the worker learns only a refusal's code."""
-        if want.object_kind != "corpus":
+        """Grant what the config names, corpora and weights to begin with; the worker learns only a code.
+
+        A job that goes on gets the very corpora that it began with, whatever was imported since.
+        """
+        if want.object_kind not in NAMED_BY_CONFIG:
             raise ProtocolError(f"a training worker asked for a {want.object_kind[:20]!r}")
-        if any(used.kind == "corpus" for used in run.used):
-            raise ProtocolError("a training worker asked for a second corpus: a config names one")
+        name, known = checked_name(want.name), self._core.catalog.job(run.job).corpora
+        given = [row for row in run.used if row.kind == want.object_kind and row.job != run.job]
+        if len(given) >= NAMED_BY_CONFIG[want.object_kind] or name in {row.name for row in given}:
+            raise ProtocolError(f"a training worker asked for more {want.object_kind} than a config names")
         try:
-            corpus = run.find("corpus", checked_name(want.name))
-            run.name(corpus, by=run.used[0])
-            run.give(worker, "corpus", corpus)
-            if corpus.id not in self._core.catalog.job(run.job).corpora:
-                self._core.catalog.add_corpus(run.job, corpus.id)
+            before = [row for row in map(self._core.catalog.get, known) if row.name == name]
+            row = before[-1] if before and want.object_kind == "corpus" else run.find(want.object_kind, name)
+            run.name(row, by=run.used[0])
+            run.give(worker, want.object_kind, row)
+            if want.object_kind == "corpus" and row.id not in known:
+                self._core.catalog.add_corpus(run.job, row.id)
         except ApplianceError as refused:
             worker.send(Refused(refused.code))
             raise

@@ -22,6 +22,7 @@ from appliance.custodian.audits import Audits
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.custodies import Custodies, unlock
+from appliance.custodian.evaluations import Evaluations
 from appliance.custodian.metrics import metrics_of
 from appliance.custodian.replays import Replays
 from appliance.custodian.trains import Trains
@@ -76,6 +77,7 @@ class Verbs:
             "Receipt": self.receipt,
             **Audits(self._core).table(),
             **self._accounts.table(),
+            **Evaluations(self._core, self._environment).table(),
             **Replays(self._core, self._environment).table(),
             **Custodies(self._core, self._unsealing).table(),
             **Vaulting(self._core).table(),

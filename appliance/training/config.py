@@ -65,6 +65,7 @@ class RunConfig:
     beta2: float
     spike: float
     seed: int
+    init_from: str
     eval_every: int
     eval_tokens: int
     patience: int

@@ -20,6 +20,7 @@ MAX_CORPORA = 16
 
 BYTES, BPE = "bytes", "bpe"  # the words that `data.tokenizer` knows beside the names of sealed tokenizers
 ALL_CORES = "all"
+NOTHING = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,9 @@ _TRAIN = {
     "beta2": _float(0.0, 0.999999, 0.99, "", "AdamW's memory of its square"),
     "spike": _float(0.0, 1e6, 0.0, "times", "a loss this far above its running mean stops the run; 0: none"),
     "seed": _int(0, 2**63 - 1, 1, "", "of the first weights, of every batch and every mask"),
+    "init_from": Key(
+        "name", NOTHING, "sealed weights to begin with; none: drawn from the seed", words=(NOTHING,)
+    ),
     "eval_every": _int(1, 10**9, 250, "steps", "between two looks at the held-out text"),
     "eval_tokens": _int(1, 10**9, 1 << 20, "tokens", "how much of the held-out text is looked at"),
     "patience": _int(0, 10**6, 0, "evaluations", "without a gain, then the run ends early; 0: never"),

@@ -23,6 +23,7 @@ _MODULES = {
     "train": "appliance.worker.train",
     "replay": "appliance.worker.replay",
     "account": "appliance.worker.account",
+    "evaluate": "appliance.worker.evaluate",
     "sample": "appliance.worker.sample",
     "ingest": "appliance.worker.ingest",
     "import": "appliance.worker.unpack",

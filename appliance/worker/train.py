@@ -19,6 +19,7 @@ from appliance.training.checkpoint import TrainingState, parse_progress
 from appliance.training.communicator import ALONE, Communicator
 from appliance.training.config import TrainConfig, parse_config
 from appliance.training.data import Corpus
+from appliance.training.keys import NOTHING
 from appliance.training.lanes import thread_count
 from appliance.training.safetensors import Array
 from appliance.training.tensorfile import TensorFile
@@ -59,7 +60,13 @@ def prepare(port: Port, ranks: Communicator = ALONE, *, repeat: bool = False) ->
     ops = _arithmetic(threads, before.backend if before and repeat else "")
     sys.stderr.write(f"computing on {ops.NAME}, {threads} threads, {config.train.precision}\n")
     port.send(Began(before.step if before else 0, before.backend if before else ops.NAME, ops.NAME, threads))
-    return Trainer(config, _corpus(port, config), ops, state, ranks)
+    trainer = Trainer(config, _corpus(port, config), ops, state, ranks)
+    if state is None and config.train.init_from != NOTHING:
+        parent = port.want_input("weights", config.train.init_from)
+        with parent.reader() as reader:
+            trainer.model.open(TensorFile(reader))
+        parent.close()
+    return trainer
 
 
 def _corpus(port: Port, config: TrainConfig) -> Corpus:

@@ -119,14 +119,21 @@ def test_what_its_maker_can_still_write_is_not_verified(sim):
     sim.core.vault.discard(made.object_id)
 
 
-def test_a_training_worker_gets_one_corpus(sim, deaf):
-    """Which one is its own word, since the custodian parses no config; a second would be one too many."""
-    config, corpus = sim.add("config", "tiny", b"[model]"), sim.add("corpus", "letters", b"text")
-    sim.add("corpus", "diaries", b"not for this job")
+def test_a_training_worker_gets_no_more_than_a_config_can_name(sim, deaf):
+    """Which ones is its own word, since the custodian parses no config; the log names each."""
+    config = sim.add("config", "tiny", b"[model]")
+    parent, other = sim.add("weights", "parent", b"w"), sim.add("weights", "other", b"o")
+    corpora = [sim.add("corpus", f"letters-{number}", b"text") for number in range(17)]
+    sim.core.catalog.add_job(id="train-1", name="tiny", owner="operator", config=config.id, log_index=0)
     run = Run(sim.core, "train-1", "operator", "train", [config.id])
-    run.used += [config, corpus]
-    with sim.refused(ProtocolError, "asked for a second corpus"):
-        Trains(sim.core, {})._give_named(run, Worker(deaf), WantInput("corpus", "diaries"))
+    trains = Trains(sim.core, {})
+    run.used += [config, parent, *corpora[:1]]
+    for kind, name in (("corpus", corpora[0].name), ("weights", other.name), ("optimizer", "tiny")):
+        with sim.refused(ProtocolError, "a training worker asked for"):
+            trains._give_named(run, Worker(deaf), WantInput(kind, name))
+    run.used += corpora[1:16]
+    with sim.refused(ProtocolError, "more corpus than a config names"):
+        trains._give_named(run, Worker(deaf), WantInput("corpus", corpora[16].name))
 
 
 def test_a_front_that_ends_while_it_is_answered_has_ended():
