@@ -9,7 +9,7 @@ back, or edited, changes none of it.
     bundle-imported    a signed moment, which raises the floor of time
     clock-set          officers said what the time is
 
-A start reads the whole log for this, 6.3 µs an entry (2 cores at 2.1 GHz, 2026-11).
+A start reads the whole log for this: some 10 µs an entry (2 cores of an AMD EPYC, busy, 2026-11).
 """
 
 from __future__ import annotations

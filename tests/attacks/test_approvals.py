@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from nacl.signing import SigningKey
 
 from appliance.custodian.approvals import USED, take_approval
 from appliance.custodian.exports import Wanted, _decide, approved_export
+from appliance.custodian.officers import change_officers
 from appliance.custodian.requests import export_of
-from appliance.errors import IntegrityError, PolicyRefused, ReplayRefused, UnknownObject
+from appliance.errors import AlreadyExists, IntegrityError, PolicyRefused, ReplayRefused, UnknownObject
 from appliance.home import CHANGED
 from policy.approvals import parse_request
-from policy.errors import ApprovalRefused, NotEnrolled, SignatureInvalid
-from policy.sshsig import sign
+from policy.errors import ApprovalExpired, ApprovalRefused, Malformed, NotEnrolled, SignatureInvalid
+from policy.sshsig import public_key_line, sign
+from tests.simulator import DAY_S
 
 
 class Case:
@@ -156,6 +159,52 @@ def test_a_request_made_elsewhere_is_not_taken(case, tmp_path):
     edited = case.document.replace("for carol", "for mallory")
     with case.sim.refused(UnknownObject, "expected it in the catalog, found none"):
         take_approval(case.sim.core, edited, case.sim.sign(edited, "alice"))
+
+
+def test_an_expired_request_neither_takes_approvals_nor_counts(case):
+    sim = case.sim
+    sim.approve(case.document, "alice", "bob")
+    sim.clock.pass_(DAY_S + 1)
+    with sim.refused(ApprovalExpired, "expired at 2.*; ask anew"):
+        case.decide()
+    with sim.refused(ApprovalExpired, "expired at 2.*; ask anew"):
+        take_approval(sim.core, case.document, sim.sign(case.document, "carol"))
+
+
+def test_a_clock_that_is_turned_back_revives_no_request(case):
+    sim = case.sim
+    sim.approve(case.document, "alice", "bob")
+    sim.clock.pass_(DAY_S + 1)
+    sim.core.gate.outcome("note", "p", "a", "r", {})
+    sim.clock.pass_(-2 * DAY_S)
+    for _ in range(2):
+        with sim.refused(ApprovalExpired, "expired at 2.*; ask anew"):
+            case.decide()
+        sim.restart()
+
+
+def test_one_person_with_two_keys_counts_once(case):
+    """An officer's second key is good for a signature, and for no second person."""
+    sim, second = case.sim, hashlib.sha256(b"another key of alice").digest()
+    key = public_key_line(bytes(SigningKey(second).verify_key), "")
+    options = {"setting": "officers", "change": "add", "person": "alice", "key": key.strip(), "roles": ""}
+    change_officers(sim.core, sim.operator, sim.approved("configure", **options))
+    sim.approve(case.document, "alice")
+    signature = sign(second, "approval@appliance", case.document.encode())
+    with sim.refused(AlreadyExists, "alice has approved this request already: another officer must"):
+        take_approval(sim.core, case.document, signature)
+    sim.edit_catalog(
+        "INSERT INTO approvals SELECT request, 'bob', role, ?, log_index FROM approvals WHERE request = ?",
+        *(signature, case.request),
+    )
+    with sim.refused(PolicyRefused, "approvals:1-of-2", ["deny export"]):
+        case.decide()
+
+
+@pytest.mark.parametrize("given", ["", " ", "nothing", "{}", '{"action":"export"}', "a" * 64, "\u00e9"])
+def test_what_names_no_request_approves_nothing(case, given):
+    with case.sim.refused((UnknownObject, Malformed), "expected"):
+        approved_export(case.sim.core, Wanted("tiny", case.recipient, given, 0))
 
 
 def test_rules_that_changed_since_end_every_request(case):
