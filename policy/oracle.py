@@ -7,8 +7,8 @@ allow only where the rules permit and this list is empty:
 1. every request states profile, sealed and isolated, of the right type, and the profile is one of two;
 2. while sealed, or in the isolated profile on a host that is not isolated: only looking, opening, closing,
    stopping and witnessing;
-3. an export, shredding and a change of what decides (the rules, the officers) are approved by two officers,
-   two people other than the requester; an export is signed for the outside;
+3. an export, shredding, breaking glass and a change of what decides (rules, officers, clock) are approved by
+   two officers, two people other than the requester; an export is signed for the outside;
 4. a job gets a key only for what the decision that started it named;
 5. an object in quarantine, which nobody has verified yet, is for verifying only (or is about to be created);
 6. nobody, and no job of theirs, gets at data of a compartment that they do not carry.
@@ -23,8 +23,8 @@ from policy.model import Request
 PROFILES = frozenset({"development", "isolated"})
 ALWAYS_POSSIBLE = frozenset({"status", "unseal", "seal", "stop", "witness"})
 POSSIBLE_IN_QUARANTINE = frozenset({"verify", "create"})
-NEEDS_OFFICERS = frozenset({"export", "shred"})
-SETTINGS_THAT_DECIDE = frozenset({"policy", "officers", "people", "trust"})
+NEEDS_OFFICERS = frozenset({"break-glass", "export", "shred"})
+SETTINGS_THAT_DECIDE = frozenset({"policy", "officers", "people", "trust", "clock"})
 OFFICERS = 2
 
 _LISTS = (list, tuple, set, frozenset)

@@ -62,6 +62,7 @@ MORE = {
     "create": {"source": "path"},
     "configure": {"setting": "log-key"},
     "shred": {"approvals": 2, "approvers": ["bob", "cleo"], "requester": "ada"},
+    "break-glass": {"approvals": 2, "approvers": ["bob", "cleo"], "requester": "ada"},
 }
 
 

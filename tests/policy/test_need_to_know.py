@@ -83,6 +83,15 @@ def test_what_decides_is_changed_by_two_officers(ask, person, setting, approved,
 @pytest.mark.parametrize(
     "approved", [{}, {"approvals": 1, "approvers": ["bob"], "requester": "ada"}], ids=repr
 )
+def test_nobody_breaks_glass_alone(ask, person, approved):
+    decision = ask(person("operator", "officer"), "break-glass", APPLIANCE, **approved)
+    assert not decision.allow
+    assert "forbidden-by:breaking-glass-needs-two-officers" in decision.reasons
+
+
+@pytest.mark.parametrize(
+    "approved", [{}, {"approvals": 1, "approvers": ["bob"], "requester": "ada"}], ids=repr
+)
 def test_nobody_shreds_alone(ask, person, thing, approved):
     decision = ask(person("operator", "officer"), "shred", thing("weights"), **approved)
     assert not decision.allow
