@@ -37,6 +37,7 @@ from audit.errors import AuditError
 from audit.log import Committed, Log
 from policy.engine import Engine
 from policy.model import Decision, Entity, Request
+from policy.replay import JUDGED
 
 # A lease: at its end the custodian ends the job, which resumes from its checkpoint under new decisions.
 LEASE_S = 24 * 3600.0
@@ -168,13 +169,8 @@ class Gate:
         says), NotIsolated, SealedError, or else PolicyRefused. Where the entry cannot be made durable the
         log's LogUnavailable is raised.
         """
-        world = self._world()
         # The world's own facts come last: no caller can say that the host is isolated.
-        facts: dict[str, JSON] = {
-            **(context or {}),
-            **{name: getattr(world, name) for name in _WORLD},
-            "break_glass": self._allowance.lifts(action, job),
-        }
+        facts = {**(context or {}), **self.facts(action, job)}
         known, entity, problem = self._resolve(resource)
         if named and known is not None and not problem:
             entity, problem = self._with_named(known, entity, named)
@@ -185,7 +181,10 @@ class Gate:
         if lacks:
             reasons = (*decision.reasons, *(lack.reason for lack in lacks))
             decision = replace(decision, allow=False, reasons=reasons)
-        committed = self._record(Request(principal, action, entity, facts), decision, job, named)
+        put_to_rules = not problem and not lacks
+        committed = self._record(
+            Request(principal, action, entity, facts), decision, job, named, judged=put_to_rules
+        )
         if not decision.allow:
             raise _refusal(principal, action, entity, decision, committed.index, lacks)
         if people := self._allowance.spend(action, job):
@@ -203,6 +202,22 @@ class Gate:
         if action in KEY_ACTIONS:
             self._live.issue(grant)
         return Allowed(grant, known, committed)
+
+    def facts(self, action: str, job: str = "") -> dict[str, JSON]:
+        """Return what is stated about the appliance with every question."""
+        world = self._world()
+        return {
+            **{name: getattr(world, name) for name in _WORLD},
+            "break_glass": self._allowance.lifts(action, job),
+        }
+
+    def entity_of(self, resource: Resource) -> Entity:
+        """Return a resource as the rules see it; nothing is decided or logged by that."""
+        return self._resolve(resource)[1]
+
+    def adopt(self, engine: Engine) -> None:
+        """Judge by another set of rules from here on."""
+        self._engine = engine
 
     def outcome(
         self,
@@ -301,9 +316,16 @@ class Gate:
         )
         return "" if same else "catalog-differs-from-log"
 
-    def _record(self, request: Request, decision: Decision, job: str, named: Sequence[str]) -> Committed:
+    def _record(
+        self, request: Request, decision: Decision, job: str, named: Sequence[str], *, judged: bool
+    ) -> Committed:
         entity = request.resource
         context: dict[str, Any] = dict(request.context)
+        if judged:  # what a later look needs to judge again
+            context[JUDGED] = {
+                "principal": dict(request.principal.attrs),
+                "resource": dict(request.resource.attrs),
+            }
         if job:
             context["job"] = job
         if named:

@@ -28,6 +28,7 @@ from appliance.custody.uri import FILE, canonical, what_is_asked
 from appliance.egress import DEFAULTS, Budgets
 from appliance.errors import AlreadyExists, UsageError
 from appliance.home import FORMAT, PROFILES, Facts, Home, write_facts
+from appliance.ruleset import demand_openable
 from appliance.vault import Vault
 from audit.entry import JSON, Record
 from audit.log import Log
@@ -70,6 +71,7 @@ def initialise(
     officer_roles: Mapping[str, Sequence[str]] | None = None,
     quorums: Quorums | None = None,
     budgets: Budgets = DEFAULTS,
+    policy: str = "default",
     hybrid: bool = False,
     post_quantum_log: bool = False,
     witnesses: Sequence[str] = (),
@@ -85,7 +87,8 @@ def initialise(
     vkeys of bundle signers, `officers` an OpenSSH allowed-signers text, `people` maps uids to names (this uid
     is `operator` where nobody is named), `witnesses` are vkeys of whom `witness_quorum` (all) must cosign a
     tree head. `officer_roles` names roles that officers hold beside that of officer, `quorums` how many of
-    them must approve what, which they must be able to, `budgets` what may leave in a period.
+    them must approve what, which they must be able to, `budgets` what may leave in a period, `policy` the
+    rules to begin with. `compartments` are the labels that people, and what signers send, carry, by name.
     Raises AlreadyExists, UsageError, or what the parsers of its inputs raise.
     """
     if profile not in PROFILES:
@@ -106,6 +109,7 @@ def initialise(
     roles = _roles(enrolled.values(), [signer.person for signer in signers], officer_roles or {})
     if quorums is not None:
         demand_reachable(quorums, {name: held for name, held in roles.items() if OFFICER in held})
+    demand_openable(Engine(*shipped(policy)), profile, uri)
     root.parent.mkdir(parents=True, exist_ok=True)
     scratch = Home(root.with_name(f".{root.name}.{secrets.token_hex(4)}"))
     scratch.root.mkdir(mode=0o750)
@@ -122,6 +126,7 @@ def initialise(
             roles=roles,
             quorums=quorums or {},
             budgets=budgets,
+            policy=policy,
             compartments=compartments or {},
             hybrid=hybrid,
             post_quantum_log=post_quantum_log,
@@ -194,6 +199,7 @@ def _build(
     officers: str,
     enrolled: Mapping[int, str],
     roles: Mapping[str, tuple[str, ...]],
+    policy: str,
     compartments: Mapping[str, Sequence[str]],
     quorums: Quorums,
     budgets: Budgets,
@@ -207,7 +213,7 @@ def _build(
     for folder in (home.keys, home.run, home.quarantine, home.jobs):
         folder.mkdir(mode=0o750 if folder == home.run else 0o700)
     Vault(home.vault).create()
-    policy_set = _write_policy(home)
+    policy_set = _write_policy(home, policy)
     home.officers.write_text(officers, "utf-8")
     keyring = Keyring.generate(hybrid=hybrid)
     signer = create_log_key(home.keys, 0, origin, FILE, post_quantum=post_quantum_log)
@@ -272,9 +278,9 @@ def _build(
     )
 
 
-def _write_policy(home: Home) -> str:
-    """Copy the rules that ship into the home, where the log's digest pins them; return that digest."""
-    rules, schema = shipped()
+def _write_policy(home: Home, policy: str) -> str:
+    """Copy rules that ship into the home, where the log's digest pins them; return that digest."""
+    rules, schema = shipped(policy)
     home.policy.mkdir(mode=0o750)
     for name, text in rules.items():
         (home.policy / name).write_text(text, "utf-8")

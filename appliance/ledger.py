@@ -8,6 +8,7 @@ back, or edited, changes none of it.
     egress             something leaves: content, recipient, bytes
     bundle-imported    a signed moment, which raises the floor of time
     clock-set          officers said what the time is
+    policy-loaded      which set of rules judges from here on
 
 A start reads the whole log for this: some 10 µs an entry (2 cores of an AMD EPYC, busy, 2026-11).
 """
@@ -30,10 +31,11 @@ from audit.log import Log
 
 OFFICERS_CHANGED = "officers-changed"
 CLOCK_SET = "clock-set"
+POLICY_LOADED = "policy-loaded"
 OFFICER = "officer"
 
 _KINDS = re.compile(
-    rb'"kind":"(?:' + f"{OFFICERS_CHANGED}|{CHARGED}|{IMPORTED}|{CLOCK_SET}".encode() + rb')"'
+    rb'"kind":"(?:' + f"{OFFICERS_CHANGED}|{CHARGED}|{IMPORTED}|{CLOCK_SET}|{POLICY_LOADED}".encode() + rb')"'
 )
 # An entry is canonical JSON with sorted keys, so it ends with its time and version: "time":"…","v":1}
 _TIME = slice(-len('2026-01-02T03:04:05.000000Z","v":1}'), -len('","v":1}'))
@@ -72,6 +74,7 @@ class Ledger:
         self._charges: list[Charge] = []
         self._floor = BUILT
         self._enrolment = Enrolment(facts.officers_sha256, facts.roles, {})
+        self._policies = [facts.policy_set]
         self.damage = ""
         """What is wrong with the log: an entry that cannot be read may have said anything."""
         self._read()
@@ -87,6 +90,27 @@ class Ledger:
         """Everything that ever left, oldest first; raises IntegrityError where that is not known."""
         self._demand_whole()
         return self._charges
+
+    @property
+    def policy_set(self) -> str:
+        """The digest of the rules in force; raises IntegrityError where that is not known.
+
+        Each decision names the rules that it was made by: an entry of a change that cannot be read any more
+        does not bring the rules of before back.
+        """
+        self._read()
+        if self.damage and self._last_named() != self._policies[-1]:
+            raise IntegrityError(
+                f"{self.damage}; which rules are in force is not known until the log is whole again: "
+                "restore it from a copy"
+            )
+        return self._policies[-1]
+
+    @property
+    def previous_policy(self) -> str:
+        """The digest of the rules that were in force before; empty for the first ones."""
+        self._demand_whole()
+        return self._policies[-2] if len(self._policies) > 1 else ""
 
     @property
     def clock(self) -> LogClock:
@@ -112,6 +136,19 @@ class Ledger:
             if _KINDS.search(entry):
                 self._take(index, entry)
 
+    def _last_named(self) -> str:
+        """Return the rules that the newest readable decision, or change of rules, names."""
+        for index in range(self._log.size - 1, -1, -1):
+            try:
+                entry = parse_entry(self._log.entry(index))
+            except Invalid:
+                continue
+            if entry.decision is not None:
+                return entry.decision.policy_set
+            if entry.kind == POLICY_LOADED:
+                return str(entry.context["policy_set"])
+        return self._policies[0]
+
     def _demand_whole(self) -> None:
         self._read()
         if self.damage:
@@ -130,6 +167,8 @@ class Ledger:
             self._charges.append(charge)
         elif parsed.kind == IMPORTED and "issued_at" in said:
             self._floor = raised(self._floor, said["issued_at"])
+        elif parsed.kind == POLICY_LOADED:
+            self._policies.append(said["policy_set"])
         elif parsed.kind == CLOCK_SET:
             self._floor = said["floor"]
             if "restored_from" in said:  # told again in a new log, whose time began later

@@ -24,7 +24,14 @@ from policy import oracle
 from policy.errors import Refused
 from policy.facts import Facts, context_of
 from policy.model import Decision, Request
-from policy.rules import load
+from policy.rules import SCHEMA_NAME, load
+from policy.slices import policy_set
+
+SHIPPED: Final[Mapping[str, tuple[str, ...]]] = {
+    "default": ("default.cedar",),
+    "strict": ("default.cedar", "strict.cedar"),
+}
+"""The sets that ship, by name: the stricter one is the default and more that it forbids."""
 
 # Cedar says in words only why it gave no decision. A text not listed is still a denial, as engine-error.
 _NO_DECISION: Final = (
@@ -58,6 +65,32 @@ class Engine:
         except BaseException:  # noqa: BLE001  a panic in Cedar is no Exception, and must deny as well
             return self._denied((), ("engine-error",))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rules of the set, in the order of their files."""
+        return tuple(self._rules.by_name)
+
+    def each_alone(self, request: Request) -> dict[str, str]:
+        """Say of each rule whose head fits what it does by itself: permit, forbid, or nothing (empty).
+
+        For explanations; what decides is `decide`. Empty where the request is not put to the rules at all.
+        """
+        principal, resource = request.principal, request.resource
+        try:
+            context, entities = context_of(request), self._facts.entities(request)
+        except Refused:
+            return {}
+        names = self._rules.slices.names(
+            (principal.type, principal.id), request.action, (resource.type, resource.id)
+        )
+        found = {}
+        for name in names:
+            rule = self._rules.by_name[name]
+            asked = _asked(request, context)
+            told = cedarpy.is_authorized(asked, policy_set({name: rule}), entities, self._rules.schema)
+            found[name] = str(rule["effect"]) if told.diagnostics.reasons else ""
+        return found
+
     def _judge(self, request: Request) -> Decision:
         principal, action, resource = request.principal, request.action, request.resource
         try:
@@ -66,12 +99,7 @@ class Engine:
             return self._denied((), (*oracle.missing_facts(request), str(refused)))
         broken = oracle.broken_invariants(request)
         answer = cedarpy.is_authorized(
-            {
-                "principal": {"type": principal.type, "id": principal.id},
-                "action": {"type": "Action", "id": action},
-                "resource": {"type": resource.type, "id": resource.id},
-                "context": context,
-            },
+            _asked(request, context),
             self._rules.slices.of((principal.type, principal.id), action, (resource.type, resource.id)),
             entities,
             self._rules.schema,
@@ -92,11 +120,24 @@ class Engine:
         return Decision(allow=False, policies=policies, policy_set=self.digest, reasons=reasons)
 
 
-def shipped() -> tuple[Mapping[str, str], str]:
-    """Return the rules and the schema that come with this package: `Engine(*shipped())`."""
+def shipped(name: str = "default") -> tuple[Mapping[str, str], str]:
+    """Return the rules of a set that comes with this package, and the schema: `Engine(*shipped())`."""
     here = resources.files("policy")
-    default, schema = here / "default.cedar", here / "schema.cedarschema"
-    return {"default.cedar": default.read_text("utf-8")}, schema.read_text("utf-8")
+    return {file: (here / file).read_text("utf-8") for file in SHIPPED[name]}, schema()
+
+
+def schema() -> str:
+    """Return the one schema: what this release's gate states, whatever the rules."""
+    return (resources.files("policy") / SCHEMA_NAME).read_text("utf-8")
+
+
+def _asked(request: Request, context: str) -> dict[str, object]:
+    return {
+        "principal": {"type": request.principal.type, "id": request.principal.id},
+        "action": {"type": "Action", "id": request.action},
+        "resource": {"type": request.resource.type, "id": request.resource.id},
+        "context": context,
+    }
 
 
 def _why_no_decision(errors: list[str]) -> str:

@@ -68,6 +68,13 @@ def load(rules: Mapping[str, str], schema: str) -> Rules:
     return Rules(by_name, Slices(by_name, parsed_schema), parsed_schema, policy_digest(rules, schema))
 
 
+def formatted(file: str, text: str) -> str:
+    """Return a rule file in Cedar's own layout; raises PolicyInvalid."""
+    _check_sizes({file: text}, " ;")
+    list(_named(file, text))
+    return str(cedarpy.format_policies(text, 110, 2))
+
+
 def policy_digest(rules: Mapping[str, str], schema: str) -> str:
     """Return the SHA-256, in hex, over the `sha256sum` lines of the rule files by name, then the schema."""
     files = [*((name, rules[name]) for name in sorted(rules)), (SCHEMA_NAME, schema)]

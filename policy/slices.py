@@ -40,19 +40,25 @@ class Slices:
         """Return the rules that can concern this question; their ids are the rules' names."""
         return self._choose(self._key(principal), action, self._key(resource))
 
+    def names(self, principal: Name, action: str, resource: Name) -> tuple[str, ...]:
+        """Return the names of these rules."""
+        return tuple(self._fitting(self._key(principal), action, self._key(resource)))
+
     def _key(self, entity: Name) -> Name:
         """Leave out names that no rule spells out: questions about different objects share a slice."""
         return entity if entity in self._named else (entity[0], "")
 
     def _chosen(self, principal: Name, action: str, resource: Name) -> cedarpy.PolicySet:
-        chosen = {
+        return policy_set(self._fitting(principal, action, resource))
+
+    def _fitting(self, principal: Name, action: str, resource: Name) -> dict[str, Rule]:
+        return {
             name: rule
             for name, rule in self._rules.items()
             if _may_fit(rule["principal"], principal)
             and self._may_be_action(rule["action"], action)
             and _may_fit(rule["resource"], resource)
         }
-        return policy_set(chosen)
 
     def _may_be_action(self, head: Rule, action: str) -> bool:
         """Say whether an action may fit; whether it is in a group, Cedar is asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from appliance.egress import parse_budgets
 from appliance.errors import UsageError
 from policy.quorum import parse_quorums
 
+LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 PROFILES = ("isolated", "development")
 PUBLIC_FILES = {
     "transfer_recipient": "transfer.recipient",
@@ -112,6 +114,20 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
     metavar="TOMLFILE",
     help="What may leave in a period, in bytes and number.  [default: docs/officers.md]",
 )
+@click.option(
+    "--compartment",
+    "labels",
+    multiple=True,
+    metavar="NAME=LABEL",
+    help="What a person, or all that a signer sends, is told apart by; may be repeated.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(("default", "strict")),
+    default="default",
+    show_default=True,
+    help="The rules to begin with; `appliance policy load` changes them.",
+)
 @click.option("--origin", help="Name of the log, unique in the world; made up if left out.")
 @click.option(
     "--public",
@@ -136,6 +152,8 @@ def init_command(
     witnesses: tuple[Path, ...],
     witness_quorum: int | None,
     people: tuple[str, ...],
+    labels: tuple[str, ...],
+    policy: str,
     roles: tuple[str, ...],
     quorum: Path | None,
     budget: Path | None,
@@ -175,6 +193,8 @@ def init_command(
         trust=signers,
         officers=allowed,
         people=enrolled,
+        compartments=parse_labels(labels),
+        policy=policy,
         hybrid=hybrid,
         post_quantum_log=post_quantum_log,
         witnesses=watching,
@@ -190,6 +210,17 @@ def init_command(
     if public is not None:
         write_public(made, public)
     show_result(made, session, public, as_json=as_json)
+
+
+def parse_labels(pairs: tuple[str, ...]) -> dict[str, list[str]]:
+    """Parse `NAME=LABEL` pairs; raises UsageError for another form of label."""
+    labels: dict[str, list[str]] = {}
+    for pair in pairs:
+        name, _, label = pair.rpartition("=")
+        if not name or not LABEL.fullmatch(label):
+            raise UsageError(f"--compartment: expected NAME=LABEL such as carol=clinical, found {pair}")
+        labels.setdefault(name, []).append(label)
+    return labels
 
 
 def parse_people(pairs: tuple[str, ...]) -> dict[int, str]:

@@ -71,6 +71,7 @@ SECTIONS = (
             Entry("bundle", "bundle", "Pack, check and open transfer bundles (no daemon needed)."),
             Entry("import", "transfer", "Take a bundle into the vault."),
             Entry("request", "approval", "Write a request for officers to sign."),
+            Entry("policy", "policy", "Check, test, compare and load the rules that decide."),
             Entry("approve", "approval", "Hand in an officer's signature of a request."),
             Entry("officers", "officers", "List those who may approve, and change them by their word."),
             Entry("clock", "officers", "Tell what time it is, by officers' word."),

@@ -265,6 +265,11 @@ class Core:
         }
         return Entity("Person", name, attrs)
 
+    def adopt(self, engine: Engine) -> None:
+        """Judge by another set of rules from here on."""
+        self.engine = engine
+        self.gate.adopt(engine)
+
     def appliance(self) -> Entity:
         """Return the appliance as a resource."""
         return Entity("Appliance", self.facts.origin, {})

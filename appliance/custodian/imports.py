@@ -73,13 +73,14 @@ async def import_bundle(
         manifest = _judge(core, folder)
         _check_space(core.home.quarantine, manifest)
         job = new_job_id("import")
-        bundle = _entity(manifest)
+        labels = _labels(core, manifest)
+        bundle = _entity(manifest, labels)
         decided = core.gate.request(person, "import", Thing(bundle), job=job)
         run = Run(core, job, person.id, "import")
         run.keep(decided.committed)
         quarantine = core.home.quarantine / job
         quarantine.mkdir(parents=True, mode=0o700)
-        outputs = Outputs(core, job, MADE_BY_IMPORT, environment)
+        outputs = Outputs(core, job, MADE_BY_IMPORT, environment, compartments=labels)
         worker = await Worker.start("import", job, core.facts.profile, environment=environment)
         try:
             give_bytes(worker, "manifest", encode_manifest(manifest))
@@ -124,12 +125,18 @@ def _last(core: Core, channel: str) -> Last | None:
     return last
 
 
-def _entity(manifest: Manifest) -> Entity:
+def _labels(core: Core, manifest: Manifest) -> tuple[str, ...]:
+    """Return the compartments of what came in: those of all who signed it, by the names of their keys."""
+    names = {signer.rpartition("+")[0] for signer in manifest.signers}
+    return tuple(sorted({label for name in names for label in core.facts.compartments.get(name, ())}))
+
+
+def _entity(manifest: Manifest, labels: Sequence[str]) -> Entity:
     attrs = {
         "kind": manifest.kind,
         "direction": "import",
         "signer": ",".join(manifest.signers),
-        "compartments": (),
+        "compartments": labels,
     }
     return Entity("Bundle", manifest.bundle_id, attrs)
 

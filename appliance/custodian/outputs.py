@@ -55,9 +55,14 @@ class Outputs:
         environment: Mapping[str, str],
         *,
         name: str | None = None,
+        compartments: Sequence[str] = (),
     ) -> None:
-        """Begin without outputs; where the job gives every output one `name`, a worker chooses none."""
+        """Begin without outputs; where the job gives every output one `name`, a worker chooses none.
+
+        `compartments` are labels that outputs get beside their parents'.
+        """
         self._name = name
+        self._compartments = frozenset(compartments)
         self._core = core
         self._job = job
         self._allowed = frozenset(allowed) & KINDS
@@ -183,7 +188,8 @@ class Outputs:
     def _publish(
         self, item: Staged, verified: Verified, parents: Sequence[Object], secret: Mapping[str, int]
     ) -> Object:
-        compartments = sorted({label for parent in parents for label in parent.compartments})
+        inherited = {label for parent in parents for label in parent.compartments}
+        compartments = sorted(inherited | self._compartments)
         core = self._core
         core.settle()
         core.vault.publish(item.id)

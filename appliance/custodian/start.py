@@ -31,13 +31,13 @@ from appliance.errors import Busy, IntegrityError, UnknownObject
 from appliance.grants import LiveGrants
 from appliance.home import CHANGED, Facts, Home, read_facts
 from appliance.ledger import Ledger
+from appliance.ruleset import open_rules
 from appliance.vault import Vault
 from audit.entry import JSON, parse_entry
 from audit.keys import LogKeys
 from audit.log import Log
 from audit.note import VerifierKey
 from audit.signing import Signers
-from policy.engine import Engine
 
 GENESIS = "genesis"
 
@@ -86,7 +86,7 @@ def open_appliance(
         ledger = Ledger(log, facts)
         if not ledger.damage:
             settle_officers(home, ledger.enrolment)
-        engine = _load_policy(home, facts)
+        engine = open_rules(home, facts, ledger.policy_set)
         vault = Vault(home.vault)
         vault.create()
         leftovers = (*vault.recover(), *clear_quarantine(home))
@@ -159,14 +159,6 @@ def _check_genesis(home: Home, facts: Facts, log: Log) -> None:
     genesis = parse_entry(log.entry(0))
     if genesis.kind != GENESIS or genesis.context.get("facts_sha256") != facts.digest:
         raise IntegrityError(f"{home.facts} {CHANGED}: restore it from a copy or from that entry")
-
-
-def _load_policy(home: Home, facts: Facts) -> Engine:
-    rules = {path.name: path.read_text("utf-8") for path in sorted(home.policy.glob("*.cedar"))}
-    engine = Engine(rules, (home.policy / "schema.cedarschema").read_text("utf-8"))
-    if engine.digest != facts.policy_set:
-        raise IntegrityError(f"the rule set in {home.policy} {CHANGED}: restore its files")
-    return engine
 
 
 def clear_gone(core: Core) -> list[str]:

@@ -24,6 +24,7 @@ from appliance.custodian.core import Core
 from appliance.custodian.custodies import Custodies, unlock
 from appliance.custodian.evaluations import Evaluations
 from appliance.custodian.metrics import metrics_of
+from appliance.custodian.policies import Policies
 from appliance.custodian.replays import Replays
 from appliance.custodian.trains import Trains
 from appliance.custodian.vaulting import Vaulting
@@ -82,6 +83,7 @@ class Verbs:
             **Custodies(self._core, self._unsealing).table(),
             **Vaulting(self._core).table(),
             **Approving(self._core).table(),
+            **Policies(self._core, self._trains).table(),
         }
 
     async def status(self, caller: Caller) -> Answer:

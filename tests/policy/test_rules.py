@@ -8,7 +8,7 @@ import pytest
 
 from policy.engine import Engine, shipped
 from policy.errors import PolicyInvalid
-from policy.rules import MAX_FILE_BYTES, MAX_FILES, policy_digest
+from policy.rules import MAX_FILE_BYTES, MAX_FILES, formatted, policy_digest
 
 RULES, SCHEMA = shipped()
 GOOD = '@id("fine") permit (principal is Person, action == Action::"status", resource);\n'
@@ -106,3 +106,16 @@ def test_any_change_of_rules_or_schema_changes_the_digest():
         load(GOOD).digest,
     }
     assert len(digests) == 5
+
+
+def test_a_file_is_formatted_as_cedar_does_and_means_the_same():
+    crooked = '@id("fine")\n\n  permit(principal is Person,action==Action::"status",resource) ;'
+    neat = formatted("lab.cedar", crooked)
+    assert neat.startswith('@id("fine")\npermit (\n  principal is Person,\n')
+    assert formatted("lab.cedar", neat) == neat
+
+
+@pytest.mark.parametrize("text", ["permit (", GOOD.replace('@id("fine")', "")], ids=["syntax", "no id"])
+def test_what_does_not_load_is_not_formatted(text):
+    with pytest.raises(PolicyInvalid, match=r"lab\.cedar:1: "):
+        formatted("lab.cedar", text)
