@@ -36,6 +36,7 @@ context = 32
 [train]
 steps = {steps}
 batch = 4
+threads = 1
 learning_rate = 2e-3
 min_learning_rate = 2e-4
 warmup_steps = 5

@@ -23,6 +23,7 @@ context = 32
 [train]
 steps = {steps}
 batch = 4
+threads = 1
 warmup_steps = 0
 eval_every = 100
 checkpoint_every = 100
