@@ -52,7 +52,7 @@ def parse_backup(data: bytes) -> BackupRecord:
         found = json.loads(data)
         record = BackupRecord(found["origin"], found["log_size"], found["files"], found["objects"])
         texts = [*record.files.values(), *record.objects.values(), *record.files, *record.objects]
-        if not all(isinstance(text, str) for text in (record.origin, *texts)):
+        if not all(isinstance(text, str) for text in (record.origin, *texts)) or record.log_size < 0:
             raise ValueError("other types")
         if record.encode() != data:
             raise ValueError("another spelling or format")

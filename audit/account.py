@@ -87,7 +87,7 @@ class Account:
             self._approvals.setdefault(request, set()).add(entry.principal.partition(":")[2])
         elif entry.kind == EXPORTED:
             self._observe_exported(entry)
-        followed = (self._objects, self._staged, self._jobs, self._approvals)
+        followed = (self._objects, self._staged, self._ended, self._jobs, self._approvals)
         if sum(len(things) for things in followed) > _MAX_FOLLOWED:
             raise CouldNotCheck(f"expected at most {_MAX_FOLLOWED} objects, jobs and requests, found more")
 

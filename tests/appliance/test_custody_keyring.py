@@ -124,3 +124,28 @@ def test_an_export_key_outside_the_curve_s_order_is_refused():
 def test_any_bytes_are_refused_in_our_words(data):
     with pytest.raises(IntegrityError, match="one canonical line of JSON"):
         parse_keyring(bytearray(data))
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_while_the_identity_is_rotated_the_line_holds_both(hybrid):
+    keyring = Keyring.generate(hybrid=hybrid)
+    old = keyring.vault_identity.recipient.text
+    upcoming = keyring.prepare_rotation().recipient.text
+    fields = json.loads(keyring.encode())
+    assert sorted(fields) == list(fields)
+    again = parse_keyring(keyring.encode())
+    assert again.encode() == keyring.encode()
+    assert (again.vault_identity.recipient.text, again.next_vault_identity.recipient.text) == (old, upcoming)
+    secret = again.vault_identity.secret()
+    again.end_rotation()
+    assert (again.vault_identity.recipient.text, again.next_vault_identity) == (upcoming, None)
+    assert not any(secret), "the former identity is overwritten"
+    assert parse_keyring(again.encode()).vault_identity.recipient.text == upcoming
+    keyring.drop_rotation()
+    keyring.drop_rotation()
+    assert parse_keyring(keyring.encode()).next_vault_identity is None
+    held = keyring.prepare_rotation().secret()
+    keyring.wipe()
+    assert not any(held)
+    with pytest.raises(SealedError):
+        keyring.next_vault_identity  # noqa: B018  it raises

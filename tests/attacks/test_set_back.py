@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from appliance.errors import IntegrityError, SetBack
+from appliance.errors import Busy, IntegrityError, SetBack
 from appliance.gate import NamedObject
 from appliance.rebuild import rebuild_catalog
 
@@ -170,8 +170,6 @@ def test_a_log_from_before_tallies_were_carried_is_compared_all_the_same(sim, th
 
 def test_a_catalog_locked_by_another_process_keeps_its_object_for_later(sim, three):
     """The entry stands, the row follows as soon as it can; no version is given twice, nothing is lost."""
-    from appliance.errors import Busy  # noqa: PLC0415  used once
-
     with sim.locked_catalog(), pytest.raises(Busy, match=r"catalog .*: expected it free, found it locked"):
         sim.add("weights", "tiny", b"three")
     newest = sim.core.inventory.newest("weights", "tiny")
@@ -183,3 +181,13 @@ def test_a_catalog_locked_by_another_process_keeps_its_object_for_later(sim, thr
     sim.restart()
     assert sim.core.orphans == ()
     assert sim.read(replace(fourth)) == b"four"
+
+
+def test_a_catalog_locked_by_another_process_does_not_start_and_loses_nothing(sim, three):
+    sim.stop()
+    with sim.locked_catalog():
+        sim.refuses_to_start(
+            Busy, "catalog .*: expected it free, found it locked by another process; end that"
+        )
+    sim.start()
+    assert sim.core.catalog.list() == three
