@@ -206,6 +206,11 @@ def _tensor(name: str, entry: object) -> TensorInfo:
             f"safetensors: tensor {name!r}: expected {needed} bytes for {dtype} {tuple(shape)}, found "
             f"{offsets[1] - offsets[0]}"
         )
+    if not needed and math.prod(filter(None, shape)) * ITEM_BYTES[dtype] >= _SIZE_LIMIT:
+        raise ContentRefused(
+            f"safetensors: tensor {name!r}: expected sizes beside a zero that an array can have, "
+            f"found {shape!r:.80}"
+        )
     return TensorInfo(dtype, tuple(shape), offsets[0], offsets[1])
 
 

@@ -124,6 +124,11 @@ def test_every_flipped_byte_of_the_header_is_refused_or_changes_what_is_read():
         ({"t": entry(shape=(True, 2))}, b"\0" * 8, "expected a shape"),
         ({"t": entry(shape=(1,) * 9, offsets=(0, 4))}, b"\0" * 4, "expected a shape of at most 8"),
         ({"t": entry(shape=(2**62, 2**62))}, b"\0" * 8, "tensor 't': expected .* bytes for F32"),
+        (
+            {"t": entry(shape=(2**62, 2**62, 0), offsets=(0, 0))},
+            b"",
+            "sizes beside a zero that an array can have",
+        ),
         ({"t": entry(), "u": entry()}, b"\0" * 8, "tensors overlap or leave a gap"),
         ({"t": entry(), "u": entry(offsets=(4, 12))}, b"\0" * 12, "tensors overlap or leave a gap"),
         ({"t": entry(offsets=(4, 12))}, b"\0" * 12, "expected data to start at 0"),
@@ -152,6 +157,12 @@ def test_every_flipped_byte_of_the_header_is_refused_or_changes_what_is_read():
 def test_a_malformed_header_is_refused_with_its_reason(header, data, message):
     with pytest.raises(ContentRefused, match=message):
         load(file_of(header, data))
+
+
+@pytest.mark.parametrize("shape", [(0, 2**40), (2**60, 0), (0, 0, 0), (0,) * 8])
+def test_an_empty_tensor_of_any_shape_that_is_accepted_is_loaded(shape):
+    (tensor,) = load(file_of({"t": entry(shape=shape, offsets=(0, 0))}))[0].values()
+    assert tensor.shape == shape
 
 
 def test_a_header_of_a_hundred_megabytes_is_refused_before_it_is_read():
