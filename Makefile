@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-train bench-learn sanitize fuzz crash lock clean help preflight
+.PHONY: demo test check bench bench-train bench-learn bench-sample sanitize fuzz crash lock clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -30,7 +30,7 @@ check: $(READY) ## lint, formatting, types
 
 bench: $(READY) ## measurements beside other tools, as JSON
 	@set -e; found=; for script in bench/*.py; do \
-	  [ $$script != bench/train.py ] && [ $$script != bench/learn.py ] || continue; \
+	  case $$script in bench/train.py|bench/learn.py|bench/sample.py) continue;; esac; \
 	  [ -e "$$script" ] || continue; found=1; echo "# $$script" >&2; $(BIN)/python "$$script"; \
 	done; [ -n "$$found" ] || echo "bench/ holds no measurement yet"
 
@@ -41,6 +41,9 @@ bench-train: $(READY) bench/.venv/.ready ## training steps beside PyTorch, into 
 
 bench-learn: $(READY) bench/.venv/.ready ## what is learnt in four minutes beside PyTorch; a quarter of an hour, and quiet
 	$(BIN)/python bench/learn.py
+
+bench-sample: $(READY) bench/.venv/.ready ## tokens a second of sampling beside PyTorch
+	$(BIN)/python bench/sample.py
 
 bench/.venv/.ready: # PyTorch is no dependency of ours, and no lock names it
 	"$$(sh .ci/preflight.sh --python)" -m venv bench/.venv
