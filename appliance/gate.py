@@ -36,6 +36,7 @@ from audit.entry import Decision as LoggedDecision
 from audit.errors import AuditError
 from audit.log import Committed, Log
 from policy.engine import Engine
+from policy.explain import next_step
 from policy.model import Decision, Entity, Request
 from policy.replay import JUDGED
 
@@ -367,7 +368,9 @@ def _refusal(
         named = entity.id.replace("/", " named ")
         return UnknownObject(f"{action}: there is no {named} (log entry {index}); see `appliance objects`")
     told = f"{principal.id} may not {action} {what}: {reasons} (log entry {index})"
-    for reason, (error, next_step) in _STATES.items():
+    for reason, (error, step) in _STATES.items():
         if reason in decision.reasons:
-            return error(f"{told}; {next_step}")
-    return PolicyRefused("; ".join((told, *dict.fromkeys(lack.next_step for lack in lacks))))
+            return error(f"{told}; {step}")
+    # The invariants' steps are the plainer ones: they come after the rules' names.
+    steps = [lack.next_step for lack in lacks] or [next_step(each) for each in reversed(decision.reasons)][:1]
+    return PolicyRefused("; ".join((told, *dict.fromkeys(step for step in steps if step))))

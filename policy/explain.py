@@ -51,10 +51,15 @@ class Explanation:
         """What can be done about a denial."""
         steps = [f"with {self.approvals} approvals it is allowed"] if self.approvals else []
         for reason in self.decision.reasons:
-            step = NEXT_STEPS.get(reason) or NEXT_STEPS.get(reason.partition(":")[0], "")
+            step = next_step(reason)
             if step and step not in steps:
                 steps.append(step)
         return tuple(steps)
+
+
+def next_step(reason: str) -> str:
+    """Return what to do about one reason code; empty where there is nothing to say."""
+    return NEXT_STEPS.get(reason) or NEXT_STEPS.get(reason.partition(":")[0], "")
 
 
 def explain(engine: Engine, request: Request) -> Explanation:

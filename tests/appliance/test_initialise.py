@@ -245,3 +245,15 @@ def test_no_secret_lies_in_the_home_in_argv_or_in_the_environment(make, tmp_path
     public = [*sys.argv, *os.environ, *os.environ.values()]
     outside = "\0".join(public).encode("utf-8", "surrogateescape")
     assert not [name for name, needle in needles.items() if needle in outside]
+
+
+def test_the_stricter_rules_refuse_custody_that_they_would_never_open(make, tmp_path):
+    with pytest.raises(UsageError, match=r"custody passphrase:: .*strict-custody-is-split-or-in-a-device"):
+        make(policy="strict")
+    assert not (tmp_path / "home").exists()
+
+
+def test_compartments_are_facts_of_the_beginning(make, tmp_path):
+    make(people={1000: "ada"}, compartments={"ada": ["b", "a", "a"], "alice@example": ["a"]})
+    facts = read_facts(Home(tmp_path / "home"))
+    assert facts.compartments == {"ada": ("a", "b"), "alice@example": ("a",)}

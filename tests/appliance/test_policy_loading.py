@@ -11,6 +11,7 @@ from appliance.custodian.clients import Caller
 from appliance.custodian.policies import Policies
 from appliance.custodian.requests import Asked, make_request
 from appliance.errors import IntegrityError, PolicyRefused, ReplayRefused, UnknownObject, UsageError
+from appliance.gate import Thing
 from appliance.ledger import POLICY_LOADED
 from policy.engine import Engine, schema, shipped
 from policy.errors import PolicyInvalid
@@ -187,3 +188,16 @@ def test_who_can_says_who_may_and_by_how_many_approvals(sim, loader):
     )
     may = loader.call("WhoCan", action="status", object="")["people"]
     assert {each["person"] for each in may if each["allowed"]} == {"operator", "alice", "bob", "carol"}
+
+
+def test_a_change_of_rules_that_was_cut_out_of_the_log_does_not_bring_the_old_ones_back(sim, loader):
+    """Every decision names the rules that it was made by, so the next one tells that something is missing."""
+    before = sim.core.engine.digest
+    loader.load()
+    sim.ask("status", Thing(sim.core.appliance()))
+    ledger = sim.core.ledger
+    ledger.damage, ledger._policies = "entry 9 is damaged", [before]
+    with pytest.raises(IntegrityError, match="which rules are in force is not known"):
+        assert ledger.policy_set
+    ledger._policies = [before, DIGEST]
+    assert ledger.policy_set == DIGEST
