@@ -71,6 +71,10 @@ lock: $(READY) ## bring requirements/*.txt up to pyproject.toml
 	$(PIP) install --no-deps --require-hashes -r requirements/lock.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh requirements/lock.sh
 
+.PHONY: devices
+devices: $(READY) ## the extras for a TPM and a token, into the same environment; needs libtss2-dev
+	$(PIP) install --no-deps --require-hashes -r requirements/tpm.txt -r requirements/pkcs11.txt
+
 clean: ## remove everything that was built; the sources stay
 	@if [ -d demo/home ]; then $(BIN)/python -I -m appliance --home demo/home shutdown 2>/dev/null || true; fi
 	rm -rf $(VENV) demo build dist wheelhouse .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,6 +8,7 @@ that knows more than the log has is not believed.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from appliance.catalog import Catalog
 from appliance.custody.generations import CUSTODY_ENTRIES
@@ -15,23 +16,35 @@ from audit.entry import Entry, parse_entry
 from audit.log import Log
 
 COUNTER_RAISED = "counter-raised"
-CUSTODY, COUNTER = "custody", "counter"
-_KINDS: Mapping[str, str] = {**dict.fromkeys(CUSTODY_ENTRIES, CUSTODY), COUNTER_RAISED: COUNTER}
+_CUSTODY, _COUNTER = "custody", "counter"
+_KINDS: Mapping[str, str] = {**dict.fromkeys(CUSTODY_ENTRIES, _CUSTODY), COUNTER_RAISED: _COUNTER}
 _SEEN, _LAST = "recall_seen", "recall_last_"
 
 
-def recall(log: Log, catalog: Catalog) -> Mapping[str, Entry]:
-    """Return the last entry about each of CUSTODY (where none, the genesis entry) and COUNTER."""
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The last entry about custody (where none, the genesis entry), and about the counter."""
+
+    custody: Entry
+    counter: Entry | None
+    seen: int
+
+    def remember(self, catalog: Catalog) -> None:
+        """Have the next start read on from here; only a start that succeeded changes the catalog."""
+        catalog.set_meta(_LAST + _CUSTODY, str(self.custody.seq))
+        catalog.set_meta(_LAST + _COUNTER, str(self.counter.seq if self.counter is not None else 0))
+        catalog.set_meta(_SEEN, str(self.seen))
+
+
+def recall(log: Log, catalog: Catalog) -> Recalled:
+    """Read what the log has beyond what the catalog remembers; changes nothing."""
     seen = int(catalog.meta(_SEEN) or 0)
-    places = {what: int(catalog.meta(_LAST + what) or 0) for what in (CUSTODY, COUNTER)}
+    places = {what: int(catalog.meta(_LAST + what) or 0) for what in (_CUSTODY, _COUNTER)}
     if max(seen, *places.values()) > log.size:
         seen, places = 0, dict.fromkeys(places, 0)
     for index in range(seen, log.size):
         kind = parse_entry(log.entry(index)).kind
         if kind in _KINDS:
             places[_KINDS[kind]] = index
-    for what, index in places.items():
-        catalog.set_meta(_LAST + what, str(index))
-    catalog.set_meta(_SEEN, str(log.size))
     found = {what: parse_entry(log.entry(index)) for what, index in places.items()}
-    return {what: entry for what, entry in found.items() if entry.seq or what == CUSTODY}
+    return Recalled(found[_CUSTODY], found[_COUNTER] if found[_COUNTER].seq else None, log.size)

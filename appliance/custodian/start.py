@@ -23,7 +23,7 @@ from appliance.catalog import Catalog
 from appliance.custodian.core import Core
 from appliance.custodian.leaving import recount
 from appliance.custodian.officers import settle_officers
-from appliance.custodian.recall import CUSTODY, recall
+from appliance.custodian.recall import recall
 from appliance.custodian.reckoning import reckon
 from appliance.custody.generations import retire, standing_of
 from appliance.custody.logkeys import open_log_keys, retire_log_keys
@@ -108,9 +108,9 @@ def open_appliance(
         )
         reckoned = reckon(log, catalog)
         core.inventory = reckoned.inventory
-        core.standing = standing_of(recall(log, catalog)[CUSTODY])
+        recalled = recall(log, catalog)
+        core.standing = standing_of(recalled.custody)
         core.slot_record  # noqa: B018  refused at the start, not at the first unsealing
-        retire(home.keys, core.standing)
         if reckoned.rebuilt:
             core.gate.outcome(
                 "catalog-rebuilt",
@@ -124,6 +124,8 @@ def open_appliance(
         known = clear_gone(core)
         core.missing, core.orphans = vault.damaged(known), vault.orphans(known)
         retire_log_keys(home.keys, len(log.epochs.chain.closings))
+        retire(home.keys, core.standing)  # by now the log is known not to be an older one
+        recalled.remember(catalog)
         undo.pop_all()
     say = structlog.get_logger()
     say.info(
