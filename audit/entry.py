@@ -75,7 +75,7 @@ def format_time(unix_seconds: float) -> str:
     return datetime.fromtimestamp(unix_seconds, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def commitment(secret: bytes | bytearray, seq: int, name: str, value: JSON) -> str:
+def commitment(secret: bytes | bytearray | memoryview, seq: int, name: str, value: JSON) -> str:
     """Commit to a secret value of entry `seq`: `commitment_under` that entry's salt."""
     return commitment_under(entry_salt(secret, seq), name, value)
 
@@ -88,7 +88,7 @@ def commitment_under(salt: bytes, name: str, value: JSON) -> str:
     return hmac.digest(salt, _dump([name, _plain(value, 0)]), "sha256").hex()
 
 
-def entry_salt(secret: bytes | bytearray, seq: int) -> bytes:
+def entry_salt(secret: bytes | bytearray | memoryview, seq: int) -> bytes:
     """Salt of one entry, 32 bytes, which opens this entry's commitments to an auditor and no other's.
 
     HKDF-SHA-256 (RFC 5869) of the log's secret, without salt, info `appliance audit entry` || seq as uint64.
@@ -97,7 +97,7 @@ def entry_salt(secret: bytes | bytearray, seq: int) -> bytes:
     return hmac.digest(key, b"appliance audit entry" + seq.to_bytes(8, "big") + b"\x01", "sha256")
 
 
-def with_commitments(record: Record, seq: int, secret: bytes | bytearray | None) -> Record:
+def with_commitments(record: Record, seq: int, secret: bytes | bytearray | memoryview | None) -> Record:
     """Replace `record.secret` by commitments in its context; raises Malformed where `secret` is None."""
     if not record.secret:
         return record

@@ -69,7 +69,7 @@ class Log:
 
     def __init__(self, folder: Folder, signers: Signers, clock: Clock, held: ExitStack, disk: Disk) -> None:
         """Recover the log in a locked folder; `held` closes what is open. Use `open` or `create`."""
-        self.commit_secret: bytes | bytearray | None = None
+        self.commit_secret: bytes | bytearray | memoryview | None = None
         self._folder = folder
         self.epochs = Epochs(folder, signers, clock)
         self._clock = clock
@@ -100,7 +100,7 @@ class Log:
         signer: NoteSigner | LogSigner,
         clock: Clock = time.time,
         *,
-        commit_secret: bytes | bytearray | None = None,
+        commit_secret: bytes | bytearray | memoryview | None = None,
     ) -> Log:
         """Begin an empty log, named by its signer, and open it.
 
@@ -135,7 +135,7 @@ class Log:
         signer: NoteSigner | LogSigner | Signers,
         clock: Clock = time.time,
         *,
-        commit_secret: bytes | bytearray | None = None,
+        commit_secret: bytes | bytearray | memoryview | None = None,
     ) -> Log:
         """Recover a log and open it for appending; reads the write-ahead file and the tree's edge only.
 

@@ -116,7 +116,7 @@ class NoteSigner:
     """
 
     name: str
-    seed: bytes | bytearray = field(repr=False, compare=False)
+    seed: bytes | bytearray | memoryview = field(repr=False, compare=False)
     vkey: VerifierKey = field(init=False)
     _key: SigningKey = field(init=False, repr=False, compare=False)
     _key_id: bytes = field(init=False, repr=False, compare=False)

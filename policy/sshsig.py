@@ -77,7 +77,7 @@ def verify_signature(armored: str, namespace: str, message: bytes) -> PublicKey:
     return signature.key
 
 
-def sign(seed32: bytes | bytearray, namespace: str, message: bytes) -> str:
+def sign(seed32: bytes | bytearray | memoryview, namespace: str, message: bytes) -> str:
     """Sign with an Ed25519 seed of 32 bytes; return it armored, byte for byte as ssh-keygen would."""
     signer = SigningKey(bytes(seed32))
     value = signer.sign(_signed(namespace, b"sha512", message)).signature

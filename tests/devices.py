@@ -115,7 +115,7 @@ def software_tpm() -> Iterator[SoftwareTpm]:
 
 
 class SoftwareToken:
-    """SoftHSM2's tokens; one process's library reads them once, so a test asks for a token of its own."""
+    """SoftHSM2 with a folder of tokens of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -126,7 +126,7 @@ class SoftwareToken:
     def uri(self, label: str = "vault") -> str:
         return f"pkcs11:token={label}?module-path={SOFTHSM}"
 
-    def initialise(self, label: str = "vault") -> SoftwareToken:
+    def initialise(self, label: str = "vault") -> None:
         subprocess.run(
             [
                 *("softhsm2-util", "--init-token", "--free", "--label", label),
@@ -136,4 +136,17 @@ class SoftwareToken:
             check=True,
             capture_output=True,
         )
-        return self
+
+
+@contextmanager
+def software_token(folder: Path) -> Iterator[SoftwareToken]:
+    """A token that this process's library sees: it reads its tokens once, so it is told to begin anew."""
+    need_token()
+    import pkcs11  # noqa: PLC0415  an optional extra
+
+    with pytest.MonkeyPatch.context() as patch:
+        token = SoftwareToken(folder)
+        patch.setenv("SOFTHSM2_CONF", str(token.config))
+        token.initialise()
+        pkcs11.lib(SOFTHSM).reinitialize()
+        yield token

@@ -106,6 +106,7 @@ class Simulator(Tampering):
         witnesses: Sequence[str] = (),
         quorum: int | None = None,
         people: dict[int, str] | None = None,
+        custody: str = "file:",
         **more: Any,
     ) -> None:
         self.folder = folder
@@ -119,7 +120,7 @@ class Simulator(Tampering):
         self.init = initialise(
             self.home.root,
             profile=profile,
-            custody_uri="file:",
+            custody_uri=custody,
             secret=None,
             trust=[],
             officers=self.signers_file(self.officers),

@@ -20,7 +20,7 @@ MAX_SIZE = 4096
 """Letters accepted in one string: twice the longest native recipient, 1,959 for `age1pq1…`."""
 
 
-def encode(prefix: str, data: bytes | bytearray) -> bytearray:
+def encode(prefix: str, data: bytes | bytearray | memoryview) -> bytearray:
     """Encode bytes under a lower-case prefix; the result is lower-case ASCII."""
     values = _to_fives(data)
     expanded = _expand(prefix.encode("ascii"))
@@ -84,7 +84,7 @@ def _polymod(values: Iterable[int]) -> int:
     return check
 
 
-def _to_fives(data: bytes | bytearray) -> bytearray:
+def _to_fives(data: bytes | bytearray | memoryview) -> bytearray:
     out = bytearray()
     held = bits = 0
     for byte in data:

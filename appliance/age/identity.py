@@ -8,6 +8,7 @@ the process that holds an identity ends when the vault is sealed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from appliance.age import bech32
@@ -44,7 +45,7 @@ class Identity:
     def __init__(self, secret: bytes | bytearray) -> None:
         if len(secret) != SECRET_SIZE:
             raise UsageError(f"identity refused: expected {SECRET_SIZE} bytes, found {len(secret)}")
-        self._secret: bytearray | None = bytearray(secret)
+        self._secret: bytearray | memoryview | None = bytearray(secret)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -65,11 +66,17 @@ class Identity:
         lower[:] = bytes(len(lower))
         return text
 
-    def secret(self) -> bytearray:
+    def secret(self) -> bytearray | memoryview:
         """Return the live 32 bytes, not a copy; raises SealedError after `wipe`."""
         if self._secret is None:
             raise SealedError("this identity was wiped from memory; unseal the vault to use it again")
         return self._secret
+
+    def move(self, take: Callable[[bytearray], memoryview]) -> None:
+        """Keep the secret elsewhere from now on: `take` returns where, and overwrites where it lay."""
+        held = self.secret()
+        if isinstance(held, bytearray):
+            self._secret = take(held)
 
     def wipe(self) -> None:
         """Overwrite the secret."""

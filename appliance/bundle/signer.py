@@ -40,7 +40,7 @@ class SignerKey:
     note: NoteSigner
 
     @classmethod
-    def from_seed(cls, name: str, seed: bytes | bytearray) -> SignerKey:
+    def from_seed(cls, name: str, seed: bytes | bytearray | memoryview) -> SignerKey:
         """Make the key of a 32-byte seed; raise ContentRefused for a name that cannot stand in a manifest."""
         if not _NAME.fullmatch(name):
             raise ContentRefused(
@@ -59,7 +59,7 @@ class SignerKey:
         return self.note.vkey
 
     @property
-    def seed(self) -> bytes | bytearray:
+    def seed(self) -> bytes | bytearray | memoryview:
         """The 32-byte Ed25519 seed."""
         return self.note.seed
 

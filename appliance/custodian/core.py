@@ -14,6 +14,8 @@ from pathlib import Path
 
 from appliance.allowance import Allowance
 from appliance.catalog import Catalog
+from appliance.custodian.counting import Counting
+from appliance.custodian.recall import COUNTER_RAISED
 from appliance.custodian.reckoning import catch_up, keep_head
 from appliance.custodian.witnessing import Witnessing
 from appliance.custody.generations import Standing, check_record
@@ -27,7 +29,7 @@ from appliance.inventory import TALLY, Inventory, event_of
 from appliance.isolation import checks, isolated
 from appliance.ledger import Ledger
 from appliance.vault import Vault
-from audit.entry import JSON
+from audit.entry import JSON, Entry
 from audit.errors import AuditError
 from audit.log import Committed, Log
 from audit.note import VerifierKey
@@ -67,6 +69,7 @@ class Core:
     jail_lacks: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
+    counting: Counting = field(init=False)
     standing: Standing = field(default_factory=lambda: Standing(0, ""))
     """Which slot of the vault is in force, as the log says; the start reads it."""
     _custody: Custody | None = None
@@ -110,6 +113,16 @@ class Core:
         self._custody = opened
         self.shut = self._shut_headers(opened)
         self.log.commit_secret = opened.keyring.entry_secret
+
+    def count_from(self, last: Entry | None, *, continued: bool) -> None:
+        """Compare the TPM's counter with the log's last word and raise it; raises RolledBack."""
+
+        def tell(context: Mapping[str, JSON]) -> None:
+            resource = f"Appliance:{self.facts.origin}"
+            self.gate.outcome(COUNTER_RAISED, "Custodian:custodian", "count", resource, context)
+
+        self.counting = Counting(lambda: self.slot_record.lock, tell, last, continued=continued)
+        self.counting.start()
 
     @property
     def custody_uri(self) -> str:
@@ -196,6 +209,8 @@ class Core:
             said.append("no head of this log was witnessed yet: begin with `appliance audit challenge`")
         if self.allowance.is_open:
             said.append("glass is broken: the next job may start however long the log is unwitnessed")
+        if self.counting.problem:
+            said.append(f"whether this home was set back could not be compared: {self.counting.problem}")
         if self.jail_lacks:
             said.append(f"this host lacks for workers: {', '.join(self.jail_lacks)}")
         return [*said, *self._damage()]

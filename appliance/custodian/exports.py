@@ -110,6 +110,7 @@ async def export(
         decided = _decide(core, person, approved, _subject(weights, wanted), job, named, size)
         run = Run(core, job, person.id, "export", named if wanted.metrics is None else ())
         run.keep(decided.committed)
+        core.counting.raise_for("export")
         exporting = _Export(core, environment, run, weights, approved, wanted, decided)
         async for stage in exporting.write(folder_fd):
             yield stage

@@ -78,6 +78,7 @@ async def import_bundle(
         decided = core.gate.request(person, "import", Thing(bundle), job=job)
         run = Run(core, job, person.id, "import")
         run.keep(decided.committed)
+        core.counting.raise_for("import")
         quarantine = core.home.quarantine / job
         quarantine.mkdir(parents=True, mode=0o700)
         outputs = Outputs(core, job, MADE_BY_IMPORT, environment, compartments=labels)

@@ -37,6 +37,7 @@ from audit.entry import JSON, parse_entry
 from audit.keys import LogKeys
 from audit.log import Log
 from audit.note import VerifierKey
+from audit.restore import CONTINUES
 from audit.signing import Signers
 
 GENESIS = "genesis"
@@ -111,6 +112,7 @@ def open_appliance(
         recalled = recall(log, catalog)
         core.standing = standing_of(recalled.custody)
         core.slot_record  # noqa: B018  refused at the start, not at the first unsealing
+        core.count_from(recalled.counter, continued=CONTINUES in parse_entry(log.entry(0)).context)
         if reckoned.rebuilt:
             core.gate.outcome(
                 "catalog-rebuilt",

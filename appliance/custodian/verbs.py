@@ -125,6 +125,7 @@ class Verbs:
                 return {}
             person = core.person(caller.uid)
             try:
+                core.counting.demand_compared(by_recovery=by_recovery)
                 opened = await asyncio.to_thread(unlock, core, core.live, secret, by_recovery=by_recovery)
             except Exception as refused:
                 core.gate.outcome(
@@ -144,6 +145,7 @@ class Verbs:
                     {
                         "custody": core.custody_uri,
                         "by_recovery": by_recovery,
+                        "counter_compared": not core.counting.problem,
                         "reason": caller.text("reason"),
                     },
                 )

@@ -1,7 +1,7 @@
 """The keyring: the secrets of one appliance, in memory while it is unsealed and nowhere else in the clear.
 
-Guarantee: they live in bytearrays that `wipe` overwrites, and after it every use raises SealedError. At rest
-the keyring is the plaintext of a slot, one line of JSON whose identities the public `age` program takes as
+Guarantee: they live in memory of their own (`secret_memory`) that `wipe` overwrites, and after it every use
+raises SealedError. At rest the keyring is the plaintext of a slot, one line of JSON whose identities the public `age` program takes as
 they stand. That line is written and parsed by byte position, so that no secret passes through a string. While
 the vault's identity is rotated the line holds the next one too, so that a crash loses neither.
 
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from appliance.age import HybridIdentity, Identity, X25519Identity, parse_identity
+from appliance.custody.secret_memory import SecretMemory
 from appliance.errors import IntegrityError, SealedError, UsageError
 
 _HEX = b"0123456789abcdef"
@@ -28,6 +29,7 @@ _IDENTITY_FIELDS = ("transfer_identity", "vault_identity")
 _NEXT = "next_vault_identity"
 _RAW_SIZE = 32
 _IDENTITY = b"AGE-SECRET-KEY-[0-9A-Z-]{1,120}"
+_MEMORY_SIZE = 16384  # each rotation takes another 32 bytes until the process ends
 _LINE = re.compile(
     b"{"
     + b",".join(
@@ -48,11 +50,17 @@ _LINE = re.compile(
 class Keyring:
     """Vault and transfer identity, bundle signing seed, entry secret and export key of one appliance."""
 
-    __slots__ = ("_identities", "_raw")
+    __slots__ = ("_identities", "_memory", "_raw")
 
     def __init__(self, raw: dict[str, bytearray], identities: dict[str, Identity]) -> None:
-        self._raw: dict[str, bytearray] | None = raw
+        """Take the secrets over: what `raw` and the identities held them in is overwritten."""
+        self._memory = SecretMemory(_MEMORY_SIZE)
+        self._raw: dict[str, memoryview] | None = {
+            name: self._memory.take(buffer) for name, buffer in raw.items()
+        }
         self._identities = identities
+        for identity in identities.values():
+            identity.move(self._memory.take)
 
     def __repr__(self) -> str:
         return "<Keyring>"
@@ -87,6 +95,7 @@ class Keyring:
         """Make the next vault identity, of the same kind; it is kept beside the present one."""
         kind = HybridIdentity if self.vault_identity.recipient.post_quantum else X25519Identity
         made = kind.generate()
+        made.move(self._memory.take)
         self._identities[_NEXT] = made
         return made
 
@@ -108,12 +117,17 @@ class Keyring:
         return self._identities["transfer_identity"]
 
     @property
-    def bundle_seed(self) -> bytearray:
+    def memory_kind(self) -> str:
+        """How the memory is protected: `memfd_secret` or `mlock`."""
+        return self._memory.kind
+
+    @property
+    def bundle_seed(self) -> memoryview:
         """The Ed25519 seed that signs outgoing bundle manifests; live, not a copy."""
         return self._live()["bundle_seed"]
 
     @property
-    def entry_secret(self) -> bytearray:
+    def entry_secret(self) -> memoryview:
         """The secret behind the commitments in log entries; live, not a copy."""
         return self._live()["entry_secret"]
 
@@ -131,11 +145,10 @@ class Keyring:
 
     def wipe(self) -> None:
         """Overwrite every secret; afterwards each use raises SealedError."""
-        for buffer in (self._raw or {}).values():
-            buffer[:] = bytes(len(buffer))
         self._raw = None
         for identity in self._identities.values():
             identity.wipe()
+        self._memory.wipe()
 
     def encode(self) -> bytearray:
         """Return the one-line JSON for a slot; the caller wipes it."""
@@ -151,7 +164,7 @@ class Keyring:
         out += b'"version":1}\n'
         return out
 
-    def _live(self) -> dict[str, bytearray]:
+    def _live(self) -> dict[str, memoryview]:
         if self._raw is None:
             raise SealedError("the keyring was wiped from memory; unseal the vault to use it again")
         return self._raw
@@ -166,7 +179,7 @@ def parse_keyring(data: bytearray) -> Keyring:
     raw = {name: _unhex(view[line.start(name) : line.end(name)]) for name in _RAW_FIELDS}
     identities: dict[str, Identity] = {}
     for name in (*_IDENTITY_FIELDS, _NEXT):
-        if line[name] is None:
+        if line.start(name) < 0:  # asking for the group itself would make an immutable copy
             continue
         text = bytearray(view[line.start(name) : line.end(name)])
         try:

@@ -30,7 +30,7 @@ from appliance.errors import (
 )
 from appliance.grants import LiveGrants
 from audit.entry import parse_entry
-from tests.devices import PIN, SoftwareToken, need_token, software_tpm
+from tests.devices import PIN, software_token, software_tpm
 
 CHEAP = Costs(passes=1, memory_bytes=8192)
 WORDS = b"correct horse"
@@ -331,14 +331,12 @@ def test_a_tpm_takes_over_and_gives_way(bench):
     assert bench.opens(WORDS)
 
 
-def test_a_token_takes_over_and_its_key_ends_with_it(bench, tmp_path, monkeypatch):
-    need_token()
-    token = SoftwareToken(tmp_path)
-    monkeypatch.setenv("SOFTHSM2_CONF", str(token.config))
-    token.initialise("custodies")
-    uri = token.uri("custodies")
-    pkcs11 = pytest.importorskip("pkcs11")
-    pkcs11.lib(uri.partition("module-path=")[2]).reinitialize()
+def test_a_token_takes_over_and_its_key_ends_with_it(bench, tmp_path):
+    with software_token(tmp_path) as token:
+        take_over(bench, token.uri(), tmp_path)
+
+
+def take_over(bench, uri, tmp_path):
     with pytest.raises(WrongSecret, match="wrong PIN"):
         bench.call("RotateCustody", uri=uri, new_secret_fd=b"000000")
     assert bench.opens(None)

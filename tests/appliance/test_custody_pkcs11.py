@@ -10,19 +10,15 @@ from appliance.custody import pkcs11, slot
 from appliance.custody.pkcs11 import WrongPin
 from appliance.custody.uri import parse_pkcs11
 from appliance.errors import DeviceMissing, PlatformChanged, UsageError
-from tests.devices import PIN, SOFTHSM, SoftwareToken, need_token
+from tests.devices import PIN, SOFTHSM, need_token, software_token
 
 SECRET = b"the secret of the slot"
 
 
 @pytest.fixture(scope="module")
 def token(tmp_path_factory):
-    """The library reads its configuration and its tokens once in a process: one token for all tests here."""
-    need_token()
-    with pytest.MonkeyPatch.context() as patch:
-        made = SoftwareToken(tmp_path_factory.mktemp("softhsm"))
-        patch.setenv("SOFTHSM2_CONF", str(made.config))
-        yield made.initialise()
+    with software_token(tmp_path_factory.mktemp("softhsm")) as made:
+        yield made
 
 
 def pin():

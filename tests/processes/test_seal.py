@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.custody.secret_memory import MEMFD_SECRET
+from appliance.custody.slot import LOG_SLOT, open_slot
 from appliance.errors import NotRunning, SealedError
 from tests.processes.conftest import Template
 from tests.processes.living import Living, descendants, eventually
@@ -65,15 +69,19 @@ def open_files(pid: int) -> list[Path]:
 def test_no_key_and_no_plaintext_is_left_in_memory_after_seal(living: Living, template: Template):
     keyring = living.keyring()
     secrets = {
-        "vault identity": bytes(keyring.vault_identity._secret),
+        "vault identity": bytes(keyring.vault_identity.secret()),
+        "transfer identity": bytes(keyring.transfer_identity.secret()),
         "entry secret": bytes(keyring.entry_secret),
         "bundle seed": bytes(keyring.bundle_seed),
     }
+    hidden = keyring.memory_kind == MEMFD_SECRET
     job = living.train("endless")
     living.wait_for(job, "checkpoint")
     custodian = list(memory(living.pid))
-    for name, secret in secrets.items():  # the positive control: unsealed, they are found
-        assert found_in(custodian, secret), f"{name} should be in the custodian's memory while it is unsealed"
+    log_key = bytes(open_slot(living.home / "keys", LOG_SLOT, None))
+    assert found_in(custodian, log_key), "the positive control: the log's key stays in ordinary memory"
+    for name, secret in secrets.items():  # where the kernel hides them, not even root sees them in use
+        assert found_in(custodian, secret) != hidden, f"{name}: expected {'hidden' if hidden else 'found'}"
     (trainer, *_) = living.children("appliance.worker")
     worker = list(memory(trainer))
     assert found_in(worker, template.canary.encode()), "the corpus should be in the worker's memory"
@@ -85,6 +93,35 @@ def test_no_key_and_no_plaintext_is_left_in_memory_after_seal(living: Living, te
         now = list(memory(pid))
         for name, secret in {**secrets, "corpus": template.canary.encode()}.items():
             assert not found_in(now, secret), f"{name} is still in the memory of {pid}"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to read the memory of processes that forbid it")
+def test_no_weight_is_left_in_memory_after_seal(living: Living):
+    rows = [row for row in living.objects("weights") if row["name"] == "tiny"]
+    row = max(rows, key=lambda row: row["version"])
+    canary = inside_largest_tensor(living.plaintext(row["id"]))
+    assert len(set(canary)) > 16, "numbers that differ, not padding"
+    asked = {"model": "tiny", "prompt": "The ", "length": 4000, "temperature": 1.0, "top_k": 0, "seed": 1}
+    with contextlib.closing(living.stream("Sample", asked)) as pieces:
+        next(pieces)
+        (sampler, *_) = living.children("appliance.worker")
+        assert found_in(list(memory(sampler)), canary), "the positive control: weights in use are found"
+        assert not found_in(list(memory(living.pid)), canary), "the custodian touches no tensor"
+        assert living.cli("seal").returncode == 0
+    eventually(lambda: living.call("Status")["sealed"], "the fresh process")
+    for pid in [living.pid, *descendants(living.pid)]:
+        assert not found_in(list(memory(pid)), canary), f"weights are still in the memory of {pid}"
+
+
+def inside_largest_tensor(plain: bytes) -> bytes:
+    """32 bytes of weights from the middle of one tensor: no two tensors lie side by side in memory."""
+    size = int.from_bytes(plain[:8], "little")
+    header = json.loads(plain[8 : 8 + size])
+    spans = [tensor["data_offsets"] for name, tensor in header.items() if name != "__metadata__"]
+    begin, end = max(spans, key=lambda span: span[1] - span[0])
+    middle = 8 + size + (begin + end) // 2 // 64 * 64
+    return plain[middle : middle + 32]
 
 
 def memory(pid: int) -> Iterator[bytes]:
