@@ -72,6 +72,7 @@ class Core:
     counting: Counting = field(init=False)
     standing: Standing = field(default_factory=lambda: Standing(0, ""))
     """Which slot of the vault is in force, as the log says; the start reads it."""
+    _uri_of: tuple[Standing | None, str] = (None, "")
     _custody: Custody | None = None
     _isolated: bool = False
     _isolated_at: float = float("-inf")
@@ -126,8 +127,10 @@ class Core:
 
     @property
     def custody_uri(self) -> str:
-        """How the vault is unsealed now; the facts name how it was at first."""
-        return self.slot_record.uri
+        """How the vault is unsealed now; read once for each standing, as every decision states it."""
+        if self._uri_of[0] != self.standing:
+            self._uri_of = (self.standing, self.slot_record.uri)
+        return self._uri_of[1]
 
     @property
     def slot_record(self) -> SlotRecord:
