@@ -1,9 +1,10 @@
 """The keyring: the secrets of one appliance, in memory while it is unsealed and nowhere else in the clear.
 
 Guarantee: they live in memory of their own (`secret_memory`) that `wipe` overwrites, and after it every use
-raises SealedError. At rest the keyring is the plaintext of a slot, one line of JSON whose identities the public `age` program takes as
-they stand. That line is written and parsed by byte position, so that no secret passes through a string. While
-the vault's identity is rotated the line holds the next one too, so that a crash loses neither.
+raises SealedError. At rest the keyring is the plaintext of a slot, one line of JSON whose identities the
+public `age` program takes as they stand. That line is written and parsed by byte position, so that no secret
+passes through a string. While the vault's identity is rotated the line holds the next one too, so that a
+crash loses neither.
 
 KNOWN: handing the export key to the signing library makes immutable copies inside it; the process that holds
 them ends at seal.
