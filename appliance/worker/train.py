@@ -149,7 +149,8 @@ class _Run:
         """Step until done or stopped; the last state is always checkpointed."""
         trainer, run, checkpoints = self._trainer, self._config.train, self._checkpoints
         self._tell(None, trainer.evaluate().bits_per_byte)
-        while not trainer.done and not self._stopped():
+        stopped = False
+        while not trainer.done and not stopped:  # a stop comes after the present step: one is always taken
             result = self._step()
             if trainer.next_step % run.eval_every == 0 or trainer.done:
                 self._tell(result, trainer.evaluate().bits_per_byte)
@@ -157,6 +158,7 @@ class _Run:
                 self._tell(result, UNKNOWN)
             if self._leads and trainer.next_step % run.checkpoint_every == 0:
                 checkpoints.save(trainer)
+            stopped = self._stopped()
         if self._leads:
             if checkpoints.saved_step != trainer.next_step:
                 checkpoints.save(trainer)
