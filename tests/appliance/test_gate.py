@@ -210,8 +210,8 @@ def test_a_decision_to_start_something_enters_no_live_table(sim, weights, config
     assert not sim.core.live._unused
 
 
-def test_the_actions_that_release_a_key_are_these_three():
-    assert frozenset({"use", "verify", "open"}) == KEY_ACTIONS
+def test_the_actions_that_release_keys_are_these_four():
+    assert frozenset({"use", "verify", "open", "rotate"}) == KEY_ACTIONS
 
 
 def test_an_import_opens_its_bundle_alone(sim):
