@@ -6,6 +6,10 @@
 
 namespace KERNELS_ISA {
 
+// Products summed one after the other before the sum joins the others: the rounding of a sum grows with the root of
+// the length of its chain. Gradient of 6 layers of width 384, off float64: 1.7e-6 without an end, see bench/results.
+constexpr long kChain = 192;
+
 template <bool in_half>
 INLINE Vf multiply_add(float a, Vf b, Vf c) {
 #if KERNELS_BF16_DOT
@@ -17,22 +21,30 @@ INLINE Vf multiply_add(float a, Vf b, Vf c) {
 template <int rows, int vectors, bool in_half>
 static void tile(long units, const float* a, long row_step, long unit_step, const float* b, float* out,
                  long out_step, bool add) {
-    Vf c[rows][vectors];
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vectors; v++) c[r][v] = add ? load(out + r * out_step + v * W) : Vf{};
+    // bf16 factors err far more than any chain of float32 sums does.
+    const long chain = in_half ? units : kChain;
     long at = 0;
-    for (long k = 0; k < units; k++, at += unit_step, b += kColumns) {
-        Vf right[vectors];
-        for (int v = 0; v < vectors; v++) right[v] = load(b + v * W);
+    do {
+        const long count = least(chain, units);
+        Vf c[rows][vectors] = {};
+        for (long k = 0; k < count; k++, at += unit_step, b += kColumns) {
+            Vf right[vectors];
+            for (int v = 0; v < vectors; v++) right[v] = load(b + v * W);
 #pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-            const float left = a[r * row_step + at];
+            for (int r = 0; r < rows; r++) {
+                const float left = a[r * row_step + at];
 #pragma GCC unroll 4
-            for (int v = 0; v < vectors; v++) c[r][v] = multiply_add<in_half>(left, right[v], c[r][v]);
+                for (int v = 0; v < vectors; v++) c[r][v] = multiply_add<in_half>(left, right[v], c[r][v]);
+            }
         }
-    }
-    for (int r = 0; r < rows; r++)
-        for (int v = 0; v < vectors; v++) store(out + r * out_step + v * W, c[r][v]);
+        for (int r = 0; r < rows; r++)
+            for (int v = 0; v < vectors; v++) {
+                float* sum = out + r * out_step + v * W;
+                store(sum, add ? load(sum) + c[r][v] : c[r][v]);
+            }
+        units -= count;
+        add = true;
+    } while (units > 0);
 }
 
 template <int rows, bool in_half>
