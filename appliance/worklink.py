@@ -210,6 +210,13 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Made:
+    """One sealed output stands alone and is complete: a tokenizer, before the first step."""
+
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """Two sealed outputs are the state after `step` steps, and the config's rule which states stay."""
 
@@ -347,6 +354,7 @@ TO_CUSTODIAN = kinds(
     MemberHashed,
     PartDone,
     Progress,
+    Made,
     Checkpoint,
     Damaged,
     Evaluated,

@@ -12,6 +12,7 @@ from appliance.catalog import Job, Object
 from appliance.catalog.database import REBUILD
 from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
+from appliance.custodian.materials import TOKENIZER, give_named, publish_tokenizer
 from appliance.custodian.outputs import Outputs
 from appliance.custodian.ranks import Others, check_ranks, start_ranks
 from appliance.custodian.retention import Figures, Rule, fall_out, retire
@@ -32,8 +33,8 @@ from appliance.worklink import (
     Checkpoint,
     Damaged,
     Finished,
+    Made,
     Progress,
-    Refused,
     Sealed,
     Stop,
     WantInput,
@@ -46,8 +47,6 @@ from policy.model import Entity
 
 MADE_BY_TRAINING = ("weights", "optimizer")
 REPORT = "report"
-NAMED_BY_CONFIG = {"corpus": 16, "weights": 1}
-"""Kinds that a config may name, and how many of each."""
 _EXPECTED = (ApplianceError, AuditError, PolicyError)
 
 
@@ -166,7 +165,9 @@ class Trains:
     async def _carry_out(self, training: Training) -> None:
         """Run one job to its end, whatever the end is; nothing staged or alive is left behind."""
         core, row = self._core, training.row
-        outputs = Outputs(core, row.id, (*MADE_BY_TRAINING, REPORT), self._environment, name=row.name)
+        outputs = Outputs(
+            core, row.id, (*MADE_BY_TRAINING, TOKENIZER, REPORT), self._environment, name=row.name
+        )
         state, reason = "failed", "internal"
         try:
             core.catalog.set_job(row.id, state="running")
@@ -244,7 +245,7 @@ class Trains:
         while True:
             message = await worker.receive()
             if isinstance(message, WantInput):
-                self._give_named(training.run, worker, message)
+                give_named(self._core, training.run, training.row, worker, message)
             elif isinstance(message, WantOutput):
                 async with in_order:  # a worker that outpaces its second reader waits: nothing piles up
                     outputs.open(worker, message)
@@ -252,8 +253,8 @@ class Trains:
                 training.account = message
                 if message.report >= 0:
                     publishing.create_task(self._report(training, outputs, message, in_order))
-            elif isinstance(message, Checkpoint):
-                publishing.create_task(self._checkpoint(training, outputs, message, in_order))
+            elif isinstance(message, Checkpoint | Made):
+                publishing.create_task(self._publish(training, outputs, message, in_order))
             elif isinstance(message, Finished):
                 return message
             else:
@@ -273,28 +274,6 @@ class Trains:
         else:
             raise ProtocolError(f"a training worker said {type(message).__name__}")
 
-    def _give_named(self, run: Run, worker: Worker, want: WantInput) -> None:
-        """Grant what the config names, corpora and weights to begin with; the worker learns only a code.
-
-        A job that goes on gets the very corpora that it began with, whatever was imported since.
-        """
-        if want.object_kind not in NAMED_BY_CONFIG:
-            raise ProtocolError(f"a training worker asked for a {want.object_kind[:20]!r}")
-        name, known = checked_name(want.name), self._core.catalog.job(run.job).corpora
-        given = [row for row in run.used if row.kind == want.object_kind and row.job != run.job]
-        if len(given) >= NAMED_BY_CONFIG[want.object_kind] or name in {row.name for row in given}:
-            raise ProtocolError(f"a training worker asked for more {want.object_kind} than a config names")
-        try:
-            before = [row for row in map(self._core.catalog.get, known) if row.name == name]
-            row = before[-1] if before and want.object_kind == "corpus" else run.find(want.object_kind, name)
-            run.name(row, by=run.used[0])
-            run.give(worker, want.object_kind, row)
-            if want.object_kind == "corpus" and row.id not in known:
-                self._core.catalog.add_corpus(run.job, row.id)
-        except ApplianceError as refused:
-            worker.send(Refused(refused.code))
-            raise
-
     def _progress(self, training: Training, message: Progress) -> None:
         run, row = training.run, training.row
         if message.bits_per_byte >= 0:
@@ -309,6 +288,16 @@ class Trains:
         run.tell(
             "evaluated" if message.bits_per_byte >= 0 else "progress", message.step, message.steps, **figures
         )
+
+    async def _publish(
+        self, training: Training, outputs: Outputs, message: Checkpoint | Made, in_order: asyncio.Lock
+    ) -> None:
+        """Publish a checkpoint, or the tokenizer that was made before the first step, in their order."""
+        if isinstance(message, Checkpoint):
+            await self._checkpoint(training, outputs, message, in_order)
+        else:
+            async with in_order:
+                await publish_tokenizer(self._core, training.run, outputs, message)
 
     async def _checkpoint(
         self, training: Training, outputs: Outputs, message: Checkpoint, in_order: asyncio.Lock

@@ -11,6 +11,7 @@ from appliance.training.config import parse_config
 from appliance.training.model import GPT
 from appliance.training.sample import SampleSettings, sample, until
 from appliance.training.tensorfile import TensorFile
+from appliance.training.tokenizer import ByteTokenizer, check_vocabulary
 from appliance.worker.port import Port
 from appliance.worklink import Begin, Finished, Text
 from kernels import fastest
@@ -24,6 +25,7 @@ def run(channel: Channel, begin: Begin) -> None:
     inputs = port.inputs()
     with inputs["config"].reader() as reader:
         config = parse_config(reader.read())
+    check_vocabulary(ByteTokenizer(), config.model)  # KNOWN: text of byte pairs is not sampled yet
     model = GPT(config.model, fastest()[0])
     with inputs["weights"].reader() as reader:
         model.open(TensorFile(reader))

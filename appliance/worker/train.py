@@ -18,14 +18,13 @@ from appliance.messages import Channel
 from appliance.training.checkpoint import TrainingState, parse_progress
 from appliance.training.communicator import ALONE, Communicator
 from appliance.training.config import TrainConfig, parse_config
-from appliance.training.data import Corpus
 from appliance.training.keys import NOTHING
 from appliance.training.lanes import thread_count
 from appliance.training.safetensors import Array
 from appliance.training.tensorfile import TensorFile
-from appliance.training.tokenizer import ByteTokenizer
 from appliance.training.trainer import StepResult, Trainer
 from appliance.worker.checkpoints import Checkpoints
+from appliance.worker.corpora import open_corpus
 from appliance.worker.meter import Meter
 from appliance.worker.port import Port, SealedInput
 from appliance.worker.ranks import joined
@@ -42,15 +41,17 @@ def run(channel: Channel, begin: Begin) -> None:
     port = Port(channel)
     name = str(begin.numbers["name"])
     ranks = joined()
-    trainer = prepare(port, ranks)
+    trainer = prepare(port, ranks, name)
     _Run(port, trainer, name, ranks).carry_out()
 
 
-def prepare(port: Port, ranks: Communicator = ALONE, *, repeat: bool = False) -> Trainer:
+def prepare(
+    port: Port, ranks: Communicator = ALONE, name: str | None = None, *, repeat: bool = False
+) -> Trainer:
     """Open what the custodian grants, ask for the corpus that the config names, and be ready to step.
 
-    The fastest backend computes; to `repeat` a stretch, the one that made its state, where this machine has
-    it.
+    A job has a `name`, under which it seals; to `repeat` a stretch nothing is sealed. The fastest backend
+    computes; to repeat, the one that made the state, where this machine has it.
     """
     inputs = port.inputs()
     config = parse_config(bytes(whole(inputs["config"])))
@@ -60,25 +61,14 @@ def prepare(port: Port, ranks: Communicator = ALONE, *, repeat: bool = False) ->
     ops = _arithmetic(threads, before.backend if before and repeat else "")
     sys.stderr.write(f"computing on {ops.NAME}, {threads} threads, {config.train.precision}\n")
     port.send(Began(before.step if before else 0, before.backend if before else ops.NAME, ops.NAME, threads))
-    trainer = Trainer(config, _corpus(port, config), ops, state, ranks)
+    corpus = open_corpus(port, config, name, makes=state is None and ranks.rank == 0)
+    trainer = Trainer(config, corpus, ops, state, ranks)
     if state is None and config.train.init_from != NOTHING:
         parent = port.want_input("weights", config.train.init_from)
         with parent.reader() as reader:
             trainer.model.open(TensorFile(reader))
         parent.close()
     return trainer
-
-
-def _corpus(port: Port, config: TrainConfig) -> Corpus:
-    """Open the corpora that the config names: whole if they are small, and else as the run needs them."""
-    items = {name: port.want_input("corpus", name) for name, _ in config.data.corpus}
-    readers = {name: item.reader() for name, item in items.items()}
-    corpus = Corpus(readers, ByteTokenizer(), config)
-    if corpus.held:
-        for name, item in items.items():
-            readers[name].close()
-            item.close()
-    return corpus
 
 
 def _arithmetic(threads: int, name: str) -> Backend:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 from appliance.bundle.content import SafetensorsChecker, TextChecker, TomlChecker
@@ -19,6 +20,7 @@ from appliance.messages import Channel
 from appliance.training.config import MAX_CONFIG_BYTES, parse_config
 from appliance.training.documents import SEPARATOR
 from appliance.training.report import MAX_ACCOUNT_BYTES, parse_account
+from appliance.training.tokenizer import MAX_TOKENIZER_BYTES, parse_tokenizer
 from appliance.worker.port import Port, SealedInput
 from appliance.worklink import Begin, Finished, MemberHashed, Verified
 
@@ -75,21 +77,22 @@ class ConfigChecker:
         parse_config(bytes(self._data))
 
 
-class AccountChecker:
-    """The account of one run, as its parser takes it."""
+class SmallChecker:
+    """Something small enough to be held whole, as its parser takes it: an account, a tokenizer."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str, limit_bytes: int, parse: Callable[[bytes], object]) -> None:
+        self._kind, self._limit_bytes, self._parse = kind, limit_bytes, parse
         self._data = bytearray()
 
     def feed(self, data: memoryview) -> None:
         """Take the next bytes."""
-        if len(self._data) + len(data) > MAX_ACCOUNT_BYTES:
-            raise ContentRefused(f"account: expected at most {MAX_ACCOUNT_BYTES} bytes, found more")
+        if len(self._data) + len(data) > self._limit_bytes:
+            raise ContentRefused(f"{self._kind}: expected at most {self._limit_bytes} bytes, found more")
         self._data += data
 
     def finish(self) -> None:
         """Parse the whole."""
-        parse_account(bytes(self._data))
+        self._parse(bytes(self._data))
 
 
 def checker_of(kind: str, size: int) -> Checker:
@@ -101,7 +104,9 @@ def checker_of(kind: str, size: int) -> Checker:
     if kind == "config":
         return ConfigChecker()
     if kind == "report":
-        return AccountChecker()
+        return SmallChecker("account", MAX_ACCOUNT_BYTES, parse_account)
+    if kind == "tokenizer":
+        return SmallChecker(kind, MAX_TOKENIZER_BYTES, parse_tokenizer)
     raise ContentRefused(f"nothing reads objects of kind {kind!r}")
 
 
