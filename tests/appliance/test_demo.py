@@ -34,7 +34,7 @@ context = 32
 steps = {steps}
 batch = 4
 warmup_steps = 0
-eval_every = 4
+eval_every = 1
 checkpoint_every = 4
 validation_fraction = 0.01
 
