@@ -241,7 +241,7 @@ def test_a_changed_keyring_is_put_into_every_slot_without_a_secret(bench):
     _, shares = bench.call("RotateCustody", uri="shamir:2-of-2", out=True)
     keys = bench.sim.home.keys
     text = Keyring.generate().encode()
-    reseal_vault(keys, text, "")
+    reseal_vault(keys, bench.sim.core.standing, text, "")
     assert slot.open_slot(keys, "vault", None) == text
     assert slot.open_slot(keys, "vault-1", bytearray(shares)) == text
 
