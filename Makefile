@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-train bench-learn bench-sample sanitize fuzz crash lock clean help preflight
+.PHONY: demo test check bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -12,7 +12,7 @@ export PYTHON
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := requirements/build.txt requirements/dev.txt
-KERNELS := CMakeLists.txt $(wildcard kernels/cpu/src/*)
+KERNELS := kernels/cpu/CMakeLists.txt $(wildcard kernels/cpu/src/*)
 FUZZ_SECONDS ?= 30
 # The one requirement of a package that is left out on purpose: docs/decisions/0016-tokenizers.md.
 LEFT_OUT := tokenizers [0-9.]* requires huggingface-hub, which is not installed.
@@ -51,7 +51,7 @@ bench/.venv/.ready: # PyTorch is no dependency of ours, and no lock names it
 	@touch $@
 
 sanitize: $(READY) ## the CPU kernels under the address and undefined-behaviour sanitizers
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'cmake -S . -B build/sanitize -G Ninja -DKERNELS_SANITIZE=ON --log-level=WARNING \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'cmake -S kernels/cpu -B build/sanitize -G Ninja -DKERNELS_SANITIZE=ON --log-level=WARNING \
 	>/dev/null; cmake --build build/sanitize -- --quiet'
 	KERNELS_LIBRARY=$(CURDIR)/build/sanitize/libkernels.so ASAN_OPTIONS=detect_leaks=0 \
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
@@ -71,7 +71,6 @@ lock: $(READY) ## bring requirements/*.txt up to pyproject.toml
 	$(PIP) install --no-deps --require-hashes -r requirements/lock.txt
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh requirements/lock.sh
 
-.PHONY: devices
 devices: $(READY) ## the extras for a TPM and a token, into the same environment; needs libtss2-dev
 	$(PIP) install --no-deps --require-hashes -r requirements/tpm.txt -r requirements/pkcs11.txt
 
@@ -100,6 +99,6 @@ $(READY): $(LOCKED) pyproject.toml $(KERNELS)
 	@$(PIP) install --no-deps --require-hashes $(LOCKED:%=-r %)
 	@$(PIP) install --no-build-isolation --no-deps --no-index --editable .
 	@! $(PIP) check | grep -vx -e 'No broken requirements found.' -e '$(LEFT_OUT)'
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'cmake -S . -B build/kernels -G Ninja --log-level=WARNING >/dev/null; \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh -ec 'cmake -S kernels/cpu -B build/kernels -G Ninja --log-level=WARNING >/dev/null; \
 	cmake --build build/kernels -- --quiet'
 	@touch $@
