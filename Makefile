@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices clean help preflight
+.PHONY: demo test check devices bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin

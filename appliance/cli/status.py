@@ -36,6 +36,7 @@ def status_facts(status: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("appliance", f"{status['origin']} (version {status['version']}, pid {status['pid']})"),
         ("vault", f"{'sealed' if status['sealed'] else 'unsealed'}, custody {status['custody']}"),
+        ("recovery", status["recovery"] or "none: lose the unseal secret and the vault is lost"),
         ("profile", f"{status['profile']}, host {'isolated' if status['isolated'] else 'NOT isolated'}"),
         ("log", f"{status['log_size']} entries, {_log_state(status)}, custody {status['log_custody']}"),
         ("witnesses", witness_text(status)),

@@ -250,6 +250,7 @@ def test_status_is_one_screen_that_says_what_is_not_isolated(daemon, run):
     assert done.output.splitlines() == [
         "appliance  example.invalid/log (version 0.1.0, pid 4242)",
         "vault      sealed, custody passphrase:",
+        "recovery   none: lose the unseal secret and the vault is lost",
         "profile    development, host NOT isolated",
         "log        12 entries, writable, custody file:",
         "witnesses  2 enrolled, 7 entries unwitnessed for 1h01m",
