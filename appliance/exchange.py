@@ -14,6 +14,7 @@ import asyncio
 import ctypes
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from appliance.errors import ApplianceError, SpaceExhausted
@@ -61,7 +62,8 @@ class HeaderExchange:
         self.sync_s += loop.time() - began
         try:
             for folder in self._folders:
-                os.rename(NEXT, HEADER, src_dir_fd=folder, dst_dir_fd=folder)
+                with suppress(FileNotFoundError):  # removed meanwhile: it is no object any more
+                    os.rename(NEXT, HEADER, src_dir_fd=folder, dst_dir_fd=folder)
         except OSError as error:
             raise _failed(error, f"headers in {self._root}") from error
         self._close()

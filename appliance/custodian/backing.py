@@ -120,15 +120,20 @@ class _Backup:
         objects = {row.id: row.sha256 for row in rows}
         record = BackupRecord(self._core.facts.origin, size, files, objects)
         await asyncio.to_thread(self._finish, record)
+        told: dict[str, JSON] = {
+            "name": name,
+            "objects": len(rows) - len(damaged),
+            "bytes": self._copied,
+            "log_size": size,
+        }
+        origin = self._core.facts.origin
+        who = f"Person:{person.id}"
+        entry = self._core.gate.outcome(BACKED_UP, who, "backup", f"Appliance:{origin}", told)
         if damaged:
             raise IntegrityError(
                 f"{len(damaged)} of {len(rows)} objects are damaged and were not copied, the others were; "
                 f"first: {damaged[0]}"
             )
-        told: dict[str, JSON] = {"name": name, "objects": len(rows), "bytes": self._copied, "log_size": size}
-        origin = self._core.facts.origin
-        who = f"Person:{person.id}"
-        entry = self._core.gate.outcome(BACKED_UP, who, "backup", f"Appliance:{origin}", told)
         yield BackedUp(len(rows), len(rows), self._copied, entry.index)
 
     def _demand_own_folder(self) -> None:

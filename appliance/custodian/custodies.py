@@ -18,7 +18,7 @@ import os
 import select
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from appliance.age import parse_recipient
 from appliance.custodian.clients import Answer, Caller, Handler
@@ -50,7 +50,7 @@ from appliance.custody.tpm import TpmSeal
 from appliance.custody.tpm_device import connected
 from appliance.custody.unsealing import open_custody, read_secret
 from appliance.custody.uri import canonical, what_is_asked
-from appliance.errors import ApplianceError, SpaceExhausted, UsageError, WrongSecret
+from appliance.errors import ApplianceError, Busy, SpaceExhausted, UsageError, WrongSecret
 from appliance.gate import Thing
 from appliance.grants import LiveGrants
 from audit.entry import JSON
@@ -73,7 +73,7 @@ def unlock(core: Core, live: LiveGrants, secret: bytearray | None, *, by_recover
             slot=core.standing.slot,
             by_recovery=by_recovery,
             inventory=core.inventory,
-            outdated=lambda keyring: _reseal_outdated(core, keyring),
+            outdated=(lambda keyring: _reseal_outdated(core, keyring)) if core.sealed else None,
         )
     finally:
         _wipe(secret)
@@ -137,16 +137,17 @@ class Custodies:
             async with self._turn:
                 self._decide(caller, "configure", {"setting": "custody"})
                 by_recovery = bool(caller.parameters.get("recovery"))
-                text = await asyncio.to_thread(self._keyring_text, secret, by_recovery=by_recovery)
-                try:
-                    made = await asyncio.to_thread(self._make, uri, new, text)
-                finally:
-                    _wipe(text)
-                if shares_fd is None:
+                with _keyring_held(core):
+                    text = await asyncio.to_thread(self._keyring_text, secret, by_recovery=by_recovery)
+                    try:
+                        made = await asyncio.to_thread(self._make, uri, new, text)
+                    finally:
+                        _wipe(text)
+                    if shares_fd is not None:
+                        return self._stage(caller, made, shares_fd)
                     return await self._change(
                         caller, core.standing.next, made.record, None if by_recovery else secret
                     )
-                return self._stage(caller, made, shares_fd)
         finally:
             _wipe(secret)
             _wipe(new)
@@ -263,6 +264,18 @@ class Custodies:
     def _decide(self, caller: Caller, action: str, context: Mapping[str, JSON] | None = None) -> None:
         person: Entity = self._core.person(caller.uid)
         self._core.gate.request(person, action, Thing(self._core.appliance()), context)
+
+
+@contextlib.contextmanager
+def _keyring_held(core: Core) -> Iterator[None]:
+    """Let no rotation of the vault's key change the keyring while a slot is made of it; raises Busy."""
+    if core.rotating:
+        raise Busy("a rotation or a backup is under way: wait for its end")
+    core.rotating = True
+    try:
+        yield
+    finally:
+        core.rotating = False
 
 
 def _answer(record: SlotRecord, *, staged: bool, index: int | None, left: str) -> Answer:

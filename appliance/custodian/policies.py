@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from appliance.custodian.approvals import spend
+from appliance.custodian.approvals import demand_approved, spend
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.requests import configure_of, named_object
 from appliance.custodian.trains import Trains
+from appliance.custodian.workers import kill_all
 from appliance.errors import PolicyRefused, UsageError
 from appliance.gate import Thing
 from appliance.ledger import POLICY_LOADED
@@ -51,9 +52,11 @@ class Policies:
         demand_promises(engine)
         if engine.digest == core.engine.digest:
             raise UsageError(f"the set {engine.digest[:16]} is in force already: nothing was changed")
+        subject = configure_of(core, SETTING, policy_set=engine.digest)
+        demand_approved(core, caller.text("request"), subject)  # nobody else's rules reach the disk
         if rules:
             keep_rules(core.home, engine.digest, rules, schema())
-        spend(core, person, caller.text("request"), configure_of(core, SETTING, policy_set=engine.digest))
+        spend(core, person, caller.text("request"), subject)
         before = core.engine.digest
         committed = core.gate.outcome(
             POLICY_LOADED,
@@ -65,6 +68,7 @@ class Policies:
         core.adopt(engine)
         core.live.revoke_all()
         await self._trains.end_all("policy-changed")
+        kill_all()  # samples, exports and replays hold keys that the former set granted
         return {"policy_set": engine.digest, "previous": before, "log_index": committed.index}
 
     async def status(self, caller: Caller) -> Answer:

@@ -74,7 +74,8 @@ def retire(core: Core, job: str, owner: str, fallen: Sequence[Checkpoint]) -> No
     """
     for checkpoint in fallen:
         ids = (checkpoint.weights, checkpoint.optimizer)
-        principal = job_entity(job, owner, "train", ids)
+        told = core.facts.compartments.get(owner, ())
+        principal = job_entity(job, owner, "train", ids, told)
         try:
             for name in ids:
                 core.gate.request(principal, "retire", core.catalog.get(name), job=job)

@@ -108,7 +108,9 @@ async def sample(
                 break
             if not isinstance(message, Text):
                 raise ProtocolError(f"a sampling worker said {type(message).__name__}")
-            length += len(message.text)
+            length += len(message.text)  # an honest one says at most a character a byte
+            if length > int(numbers["length"]):
+                raise ProtocolError("a sampling worker said more than was asked for and counted")
             yield message.text
         core.gate.outcome(
             "job-ended",
