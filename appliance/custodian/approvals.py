@@ -32,6 +32,7 @@ from appliance.errors import (
 from appliance.gate import Allowed, Lack, Thing
 from appliance.home import read_officers
 from audit.entry import JSON, Entry, parse_entry
+from audit.errors import AuditError
 from policy.allowed_signers import Signer, parse_allowed_signers
 from policy.approvals import (
     Approval,
@@ -267,6 +268,26 @@ def _verified(core: Core, request: ApprovalRequest, document: bytes) -> dict[App
     for row in core.catalog.approvals(request.id):
         with suppress(NotEnrolled):
             approval = verify_approval(row.signature, document, signers)
+            _demand_logged(core, row, approval.person)
             if enrolment.counts(approval.person, row.log_index):
                 found[approval] = enrolment.roles[approval.person]
     return found
+
+
+def _demand_logged(core: Core, row: ApprovalRow, person: str) -> None:
+    """Hold a kept approval against the entry that allowed it, whose place says what it is older than."""
+    try:
+        entry = parse_entry(core.log.entry(row.log_index))
+    except AuditError:
+        entry = None
+    if (
+        entry is None
+        or (entry.kind, entry.action, entry.principal) != ("decision", "approve", f"Person:{person}")
+        or entry.context.get("request") != row.request
+        or entry.decision is None
+        or not entry.decision.allow
+    ):
+        raise IntegrityError(
+            f"approval of request {row.request[:16]} by {person}: log entry {row.log_index} allowed no such "
+            f"approval; catalog.db was changed: {REBUILD}"
+        )

@@ -16,6 +16,7 @@ from appliance.custodian.requests import break_glass_of
 from appliance.errors import IntegrityError, PolicyRefused, ReplayRefused, UsageError
 from appliance.gate import NamedObject
 from audit.cosignature import Cosigner
+from policy.approvals import parse_request
 from policy.errors import ApprovalRefused, Malformed, NotEnrolled
 from policy.sshsig import public_key_line
 from tests.simulator import DAY_S, Simulator
@@ -139,6 +140,28 @@ def test_an_approval_from_before_a_revocation_does_not_come_back_with_the_office
     assert "carol" in names(sim)
     with sim.refused(PolicyRefused, "approvals:1-of-2", ["deny break-glass"]):
         spend(sim.core, sim.operator, waiting, break_glass_of(sim.core))
+
+
+@pytest.mark.parametrize("moved", ["beyond-the-log", "another-kind", "another-officer", "another-request"])
+def test_an_approval_moved_in_the_catalog_past_a_revocation_is_refused(sim, moved):
+    """Its place in the log says what it is older than: the log's word is taken for it, not the row's."""
+    waiting, other = sim.request("break-glass"), sim.request("break-glass")
+    sim.approve(waiting, "alice", "carol")
+    sim.approve(other, "alice")
+    rows = {row.person: row for row in sim.core.catalog.approvals(parse_request(waiting.encode()).id)}
+    others = sim.core.catalog.approvals(parse_request(other.encode()).id)[0].log_index
+    revoke(sim, "carol")
+    change_officers(sim.core, sim.operator, add(sim, "carol", sim.officers["carol"]))
+    person, index = {
+        "beyond-the-log": ("carol", sim.core.log.size + 5),
+        "another-kind": ("carol", sim.core.log.size - 1),
+        "another-officer": ("carol", rows["alice"].log_index),
+        "another-request": ("alice", others),
+    }[moved]
+    edit = "UPDATE approvals SET log_index = ? WHERE person = ? AND request = ?"
+    assert sim.edit_catalog(edit, index, person, rows[person].request) == 1
+    with sim.refused(IntegrityError, f"log entry {index} allowed no such approval; catalog.db was changed"):
+        demand_approved(sim.core, waiting, break_glass_of(sim.core))
 
 
 def test_an_open_leave_ends_with_the_officer_who_gave_it(sim):
