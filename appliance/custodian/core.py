@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.allowance import Allowance
-from appliance.catalog import Catalog
+from appliance.catalog import Catalog, Object
 from appliance.custodian.counting import Counting
 from appliance.custodian.recall import COUNTER_RAISED
 from appliance.custodian.reckoning import catch_up, keep_head
@@ -184,6 +184,15 @@ class Core:
         if self.behind:
             catch_up(self.log, self.catalog)
             self.behind = False
+
+    def find(self, kind: str, name: str) -> Object | None:
+        """Return the newest object of a name, None where there is none or the log knows another.
+
+        On None ask the gate for the `NamedObject`: it denies, and logs which of the two it is.
+        """
+        newest = self._newest(kind, name)
+        row = self.catalog.find(kind, name)
+        return row if row is not None and row.id == newest else None
 
     def _newest(self, kind: str, name: str) -> str | None:
         self.settle()

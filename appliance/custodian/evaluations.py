@@ -73,8 +73,8 @@ class Evaluations:
             core.live.revoke_job(run.job)
 
     def _find(self, person: Entity, job: str, kind: str, name: str) -> Object:
-        """Return the newest object of this name; what is unknown is denied by the gate, and logged."""
-        row = self._core.catalog.find(kind, name)
+        """Return the newest object of this name; what is unknown or not the log's is denied, and logged."""
+        row = self._core.find(kind, name)
         if row is None:
             self._core.gate.request(person, "evaluate", NamedObject(kind, name), job=job)
             raise UnknownObject(f"there is no {kind} named {name}")

@@ -77,8 +77,8 @@ class Run:
             self.used.append(resource)
 
     def find(self, kind: str, name: str) -> Object:
-        """Return the newest object of this name; what is unknown is denied by the gate, and logged."""
-        row = self.core.catalog.find(kind, name)
+        """Return the newest object of this name; what is unknown or not the log's is denied, and logged."""
+        row = self.core.find(kind, name)
         if row is None:
             self.use(NamedObject(kind, name))
             raise UnknownObject(f"there is no {kind} named {name}")

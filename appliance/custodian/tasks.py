@@ -78,7 +78,7 @@ async def sample(
         )
         raise UsageError(limits)
     job = new_job_id("sample")
-    weights = core.catalog.find("weights", model)
+    weights = core.find("weights", model)
     if weights is None:
         core.gate.request(person, "sample", NamedObject("weights", model), job=job)
         raise UnknownObject(f"there are no weights named {model}")

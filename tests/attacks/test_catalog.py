@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from dataclasses import replace
 
 import pytest
 
 from appliance.custodian import imports
+from appliance.custodian.clients import Caller
+from appliance.custodian.evaluations import Evaluations
+from appliance.custodian.jobs import Run
+from appliance.custodian.tasks import sample
 from appliance.custodian.trains import Trains
 from appliance.errors import IntegrityError
 from appliance.gate import NamedObject
@@ -14,6 +20,7 @@ from tests.simulator import OPERATOR
 
 JOB = "train-1"
 DIFFERS = "catalog-differs-from-log"
+NUMBERS = {"prompt": "x", "length": 1, "stop": ""}
 
 
 @pytest.fixture
@@ -210,3 +217,21 @@ def test_a_checkpoint_that_is_given_away_in_the_catalog_is_not_used(sim, job):
         job.resume(sim.operator, JOB)
     with sim.refused(IntegrityError, DIFFERS, ["deny use"]):
         sim.use(sim.core.catalog.get(stolen.id), JOB)
+
+
+@pytest.mark.parametrize("verb", ["train", "sample", "evaluate"])
+def test_a_row_deleted_while_the_appliance_runs_does_not_bring_the_version_before_it_back(sim, verb):
+    config = sim.add("config", "tiny", b"[model]")
+    old, new = (sim.add("weights", "tiny", text, [config]) for text in (b"old", b"new"))
+    sim.edit_catalog("DELETE FROM parents WHERE child = ?", new.id)
+    assert sim.edit_catalog("DELETE FROM objects WHERE id = ?", new.id) == 1
+    assert sim.core.catalog.find("weights", "tiny") == old
+    denied = "deny use" if verb == "train" else f"deny {verb}"
+    with sim.refused(IntegrityError, DIFFERS, [denied]):
+        if verb == "train":
+            Run(sim.core, JOB, OPERATOR, "train").find("weights", "tiny")
+        elif verb == "sample":
+            asyncio.run(anext(sample(sim.core, {}, sim.operator, "tiny", NUMBERS)))
+        else:
+            caller = Caller(os.getuid(), {"model": "tiny", "corpus": "tales"}, ())
+            asyncio.run(Evaluations(sim.core, {}).evaluate(caller))
