@@ -237,6 +237,8 @@ def test_a_damaged_object_is_named_not_copied_and_costs_the_others_nothing(fille
         IntegrityError, match=f"1 of 2 objects are damaged .* object {bad.id}: expected SHA-256"
     ):
         make(filled, out)
+    entry = filled.entries()[-1]
+    assert (entry.kind, entry.context["objects"]) == ("backup-made", 1), "what was copied opens elsewhere"
     assert not (out / "vault" / bad.id / "payload").exists()
     assert (out / "vault" / filled.core.catalog.list()[1].id / "payload").exists()
     filled.flip_byte(filled.folder_of(bad) / "payload")

@@ -13,12 +13,14 @@ from appliance import age
 from appliance.custodian import custodies
 from appliance.custodian.clients import Caller
 from appliance.custodian.custodies import Custodies, unlock
+from appliance.custodian.vault_rotation import rotate_vault_key
 from appliance.custody import slot
 from appliance.custody.generations import reseal_vault
 from appliance.custody.keyring import Keyring, parse_keyring
 from appliance.custody.passphrase import Costs
 from appliance.custody.shamir import ShareOfAnotherSet
 from appliance.errors import (
+    Busy,
     DeviceMissing,
     IntegrityError,
     PlatformChanged,
@@ -396,3 +398,34 @@ def test_entries_of_custody_hold_no_secret(bench):
     assert parse_entry(log.entry(log.size - 1)).kind == "custody-changed"
     for secret in (WORDS, *shares.splitlines(), b" ".join(shares.split()[:5])):
         assert secret not in text
+
+
+def test_a_change_of_custody_and_a_rotation_do_not_overlap(bench, monkeypatch):
+    """A slot made of the keyring of before a rotation would open nothing after it."""
+    sim = bench.sim
+    row = sim.add("weights", "tiny", b"the weights")
+
+    def rotate():
+        async def run():
+            return [told async for told in rotate_vault_key(sim.core, sim.operator, "")]
+
+        return asyncio.run(run())
+
+    refused = []
+    made = Custodies._make
+
+    def meanwhile(self, *given):
+        with pytest.raises(Busy):
+            rotate()
+        refused.append(True)
+        return made(self, *given)
+
+    monkeypatch.setattr(Custodies, "_make", meanwhile)
+    to_passphrase(bench)
+    assert refused
+    monkeypatch.setattr(sim.core, "rotating", True)
+    with pytest.raises(Busy, match="a rotation or a backup is under way"):
+        bench.call("RotateCustody", uri="passphrase:", secret_fd=WORDS, new_secret_fd=b"other words")
+    monkeypatch.setattr(sim.core, "rotating", False)
+    assert bench.opens(WORDS)
+    assert sim.read(row) == b"the weights"

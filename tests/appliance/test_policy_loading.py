@@ -153,6 +153,16 @@ def test_a_request_that_nobody_made_loads_nothing(sim, loader):
     assert sim.core.engine.digest == before
 
 
+@pytest.mark.parametrize("uid", [0, 1], ids=["operator", "stranger"])
+def test_rules_that_nobody_approved_do_not_reach_the_disk(sim, loader, uid):
+    before = sorted(sim.home.policy.iterdir())
+    table = Policies(sim.core, loader.jobs).table()
+    caller = Caller(os.getuid() + 54321 * uid, {"rules": MORE, "request": "f" * 64}, ())
+    with pytest.raises((UnknownObject, PolicyRefused)):
+        asyncio.run(table["LoadPolicy"](caller))
+    assert sorted(sim.home.policy.iterdir()) == before
+
+
 def test_files_of_a_set_that_were_exchanged_are_found_at_the_start(sim, loader):
     loader.load()
     sim.stop()

@@ -14,6 +14,7 @@ from appliance.custodian.core import job_entity
 from appliance.custodian.retention import RETIRED, Figures, Rule, fall_out, retire
 from appliance.errors import PolicyRefused
 from policy.engine import Engine
+from tests.appliance.test_compartments import labelled
 from tests.simulator import OPERATOR
 
 JOB = "train-1"
@@ -155,3 +156,12 @@ def test_a_checkpoint_made_again_takes_the_place_of_a_damaged_one(sim, job):
     again = saved(sim, 30)
     assert sim.core.catalog.job(JOB).checkpoints[-1] == again
     assert again != job[-1]
+
+
+def test_a_labelled_checkpoint_retires_by_what_its_owner_carries(sim):
+    weights, optimizer = (labelled(sim, kind, "tiny", ("a",)) for kind in ("weights", "optimizer"))
+    fallen = [Checkpoint(1, weights.id, optimizer.id)]
+    sim.core.facts = dataclasses.replace(sim.core.facts, compartments={OPERATOR: ("a",)})
+    retire(sim.core, JOB, OPERATOR, fallen)
+    assert not sim.core.vault.holds(weights.id)
+    assert not sim.core.vault.holds(optimizer.id)

@@ -254,3 +254,18 @@ def test_a_restored_appliance_keeps_tombstones_and_the_newest_key(sim, family, t
     assert sim.read(family[1]) == b"first"
     assert sim.core.missing == ()
     assert not any("keys rotate" in text for text in sim.core.warnings())
+
+
+def test_an_identity_revealed_before_the_object_was_made_remains_too(sim):
+    sim.core.gate.request(sim.operator, "configure", sim.thing(), {"setting": "recover-identity"})
+    row = sim.add("weights", "later", b"later")
+    done = carry_out(sim, row, asked(sim, row, "alice", "bob"))
+    assert [each.what for each in done.remains] == ["vault identity"]
+
+
+def test_the_only_object_is_shredded_to_the_end(sim):
+    row = sim.add("weights", "only", b"only")
+    old_header = sim.core.vault.header(row.id)
+    carry_out(sim, row, asked(sim, row, "alice", "bob"))
+    assert not sim.core.custody.opens(old_header)
+    assert (sim.core.inventory.next_recipient, sim.core.inventory.open_shreddings) == (None, 0)

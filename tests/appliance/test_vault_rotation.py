@@ -382,3 +382,25 @@ def test_a_keyring_is_sealed_to_no_recipient_that_the_log_does_not_name(sim, fiv
     record.write_text(whole)
     assert digests(sim.home.keys) == before
     assert sim.read(five[0]) == b"0" * 100
+
+
+def test_a_vault_without_an_object_is_rotated_to_the_end(sim):
+    before = on_disk(sim).vault_identity.recipient.text
+    rotate(sim)
+    after = on_disk(sim)
+    assert after.next_vault_identity is None
+    assert after.vault_identity.recipient.text != before
+    sim.restart()
+
+
+def test_a_header_whose_folder_vanished_meanwhile_costs_the_others_nothing(sim, five):
+    exchanged = HeaderExchange(sim.core.vault, sim.home.vault)
+    gone, stays = five[:2]
+    header = sim.core.vault.header(stays.id)
+    exchanged.put(gone.id, b"new")
+    exchanged.put(stays.id, header[::-1])
+    sim.core.vault.remove(gone.id)
+    asyncio.run(exchanged.settle())
+    exchanged.discard()
+    assert (sim.folder_of(stays) / "header").read_bytes() == header[::-1]
+    assert not sim.folder_of(gone).exists()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +13,10 @@ from appliance.custodian import leaving, tasks
 from appliance.custodian.clockwork import extend_clock
 from appliance.custodian.exports import Wanted, _decide, _Export, approved_export
 from appliance.custodian.requests import export_of
-from appliance.errors import IntegrityError, PolicyRefused
+from appliance.errors import IntegrityError, PolicyRefused, ProtocolError
 from appliance.ledger import Ledger
 from appliance.restore import restore
+from appliance.worklink import Text
 from tests.simulator import DAY_S, Simulator
 
 LIMITS = {"bytes": 100, "count": 3, "recipient_bytes": 60, "recipient_count": 2}
@@ -251,3 +254,37 @@ def test_what_the_ledger_gathers_bit_by_bit_is_what_it_gathers_at_once(small):
     fresh = Ledger(small.core.log, small.core.facts)
     assert list(fresh.charges) == list(small.core.ledger.charges)
     assert fresh.clock.seconds == small.core.ledger.clock.seconds
+
+
+def test_a_sampler_that_says_more_than_was_asked_for_and_counted_is_cut(model, monkeypatch):
+    class Talker:
+        ended = False
+
+        @classmethod
+        async def start(cls, *_, **__):
+            return cls()
+
+        def give_input(self, _role, _kind, payload, _key):
+            os.close(payload)
+
+        def proceed(self):
+            pass
+
+        async def receive(self):
+            return Text("AAAA")
+
+        async def end(self):
+            Talker.ended = True
+
+    async def said():
+        numbers = {"prompt": "x", "length": 10, "stop": ""}
+        async for piece in tasks.sample(model.sim.core, {}, model.sim.operator, "tiny", numbers):
+            heard.write(piece)
+
+    heard = io.StringIO()
+    monkeypatch.setattr(tasks, "Worker", Talker)
+    with pytest.raises(ProtocolError, match="said more than was asked for"):
+        asyncio.run(said())
+    assert heard.getvalue() == "A" * 8
+    assert Talker.ended
+    assert [charge.size_bytes for charge in model.sim.core.ledger.charges] == [10]
