@@ -17,6 +17,7 @@ from appliance.custodian.approvals import decide, demand_approved, use
 from appliance.custodian.child import Child
 from appliance.custodian.clients import Clients
 from appliance.custodian.jobs import Run
+from appliance.custodian.materials import give_named
 from appliance.custodian.outputs import Outputs
 from appliance.custodian.requests import export_of
 from appliance.custodian.retention import Figures
@@ -126,14 +127,14 @@ def test_a_training_worker_gets_no_more_than_a_config_can_name(sim, deaf):
     corpora = [sim.add("corpus", f"letters-{number}", b"text") for number in range(17)]
     sim.core.catalog.add_job(id="train-1", name="tiny", owner="operator", config=config.id, log_index=0)
     run = Run(sim.core, "train-1", "operator", "train", [config.id])
-    trains = Trains(sim.core, {})
+    row = sim.core.catalog.job("train-1")
     run.used += [config, parent, *corpora[:1]]
     for kind, name in (("corpus", corpora[0].name), ("weights", other.name), ("optimizer", "tiny")):
         with sim.refused(ProtocolError, "a training worker asked for"):
-            trains._give_named(run, Worker(deaf), WantInput(kind, name))
+            give_named(sim.core, run, row, Worker(deaf), WantInput(kind, name))
     run.used += corpora[1:16]
     with sim.refused(ProtocolError, "more corpus than a config names"):
-        trains._give_named(run, Worker(deaf), WantInput("corpus", corpora[16].name))
+        give_named(sim.core, run, row, Worker(deaf), WantInput("corpus", corpora[16].name))
 
 
 def test_a_front_that_ends_while_it_is_answered_has_ended():
