@@ -271,7 +271,7 @@ def test_a_sampler_that_says_more_than_was_asked_for_and_counted_is_cut(model, m
             pass
 
         async def receive(self):
-            return Text("AAAA")
+            return next(words)
 
         async def end(self):
             Talker.ended = True
@@ -281,6 +281,7 @@ def test_a_sampler_that_says_more_than_was_asked_for_and_counted_is_cut(model, m
         async for piece in tasks.sample(model.sim.core, {}, model.sim.operator, "tiny", numbers):
             heard.write(piece)
 
+    words = iter([Text("AAAA")] * 50)
     heard = io.StringIO()
     monkeypatch.setattr(tasks, "Worker", Talker)
     with pytest.raises(ProtocolError, match="said more than was asked for"):
