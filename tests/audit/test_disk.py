@@ -45,6 +45,10 @@ def test_other_work_is_done_while_the_job_waits(disk, hangs):
     assert disk.run(job, hangs.set) != threading.get_ident()
 
 
+def test_a_job_that_waits_is_answered_where_nobody_has_other_work(disk):
+    assert disk.run(lambda: (disk.waits(), 1)[1]) == 1
+
+
 def test_other_work_is_not_begun_before_the_job_says_that_it_waits(disk):
     done = []
     assert disk.run(lambda: list(done), lambda: done.append(True)) == []
