@@ -142,7 +142,9 @@ def test_another_appliances_keyring_unseals_nothing(sim, tmp_path):
     sim.seal()
     for path in other.home.keys.glob("vault.*"):
         shutil.copy(path, sim.home.keys)
-    with sim.refused(IntegrityError, "slot vault: expected the record that the log names, found another: restore"):
+    with sim.refused(
+        IntegrityError, "slot vault: expected the record that the log names, found another: restore"
+    ):
         sim.unseal()
     assert sim.core.sealed
 
