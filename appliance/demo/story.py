@@ -146,7 +146,7 @@ class Story:
         tell.run("appliance train first-step", show="^(evaluated|done)")
         tell.run(f"appliance sample first-step {sample}", show=6)
         steps = parse_config(self.script.config.encode("utf-8")).train.steps
-        tell.outcome(f"now {steps:,} steps, about two minutes on two free cores; Ctrl-C ends the demo")
+        tell.outcome(f"now {steps:,} steps, about three minutes on two cores; Ctrl-C ends the demo")
         tell.follow(f"appliance train {MODEL}", patience_s=self.script.patience_s, give_up=self._stop_early)
         tell.run(f"appliance sample {MODEL} {sample}", show=8)
         return self._result()
