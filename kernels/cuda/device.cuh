@@ -145,3 +145,28 @@ DEVICE float warp_max(float value) {
     for (int offset = kWarp / 2; offset > 0; offset /= 2) value = fmaxf(value, __shfl_xor_sync(kAll, value, offset));
     return value;
 }
+
+// --- arithmetic whose approximation on a device is good to 2^-21 ------------------------------------------------
+
+constexpr float kLog2E = 1.44269504f;
+
+DEVICE float exp2_fast(float value) {
+#ifdef CUDA_SHIM
+    return exp2f(value);
+#else
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(value));
+    return result;
+#endif
+}
+
+// Zero where the divisor is infinite or nearly so.
+DEVICE float divide_fast(float dividend, float divisor) {
+#ifdef CUDA_SHIM
+    return dividend / divisor;
+#else
+    return __fdividef(dividend, divisor);
+#endif
+}
+
+DEVICE float sigmoid(float value) { return divide_fast(1.0f, 1.0f + exp2_fast(-kLog2E * value)); }

@@ -41,6 +41,11 @@ def _flat(kernel: str, count: int, each: int, threads: int = 256) -> Launch:
     return Launch(kernel, (_blocks(count, each * threads), 1, 1), (threads, 1, 1))
 
 
+def _rows(kernel: str, rows: int, columns: int, each: int, threads: int = 256) -> Launch:
+    """One thread for `each` neighbouring columns of a row."""
+    return Launch(kernel, (_blocks(rows * _blocks(columns, each), threads), 1, 1), (threads, 1, 1))
+
+
 # --- norms -----------------------------------------------------------------------------------------------
 
 
@@ -95,3 +100,131 @@ def _warps_for(name: str, row_bytes: int, limit: int) -> int:
 def adamw(*, stochastic: bool, count: int) -> Launch:
     """One AdamW step over `count` elements."""
     return _flat("adamw_stochastic" if stochastic else "adamw_nearest", count, 4)
+
+
+def global_norm(count: int) -> tuple[Launch, Launch]:
+    """Stage one, into `square_parts` partial sums (float64), and stage two, one block."""
+    first = Launch("square_sums", (square_parts(count), 1, 1), (256, 1, 1))
+    return first, Launch("root_of_sums", (1, 1, 1), (256, 1, 1))
+
+
+def square_parts(count: int) -> int:
+    """How many partial sums of squares there are: 1,024 at most."""
+    return min(1024, _blocks(count, 8 * 256))
+
+
+# --- what goes through its arrays once -------------------------------------------------------------------
+
+
+def gelu_forward(*, half: bool, count: int) -> Launch:
+    """GELU of `count` elements, after a bias where one is given."""
+    return _flat(f"gelu_forward_{_suffix(half)}", count, 8)
+
+
+def gelu_backward(*, half: bool, count: int) -> Launch:
+    """Gradient of GELU."""
+    return _flat(f"gelu_backward_{_suffix(half)}", count, 8)
+
+
+def swiglu_forward(*, half: bool, N: int, F: int) -> Launch:
+    """SwiGLU of x (N, 2·F), after a bias where one is given."""
+    return _rows(f"swiglu_forward_{_suffix(half)}", N, F, 8)
+
+
+def swiglu_backward(*, half: bool, N: int, F: int) -> Launch:
+    """Gradient of SwiGLU."""
+    return _rows(f"swiglu_backward_{_suffix(half)}", N, F, 8)
+
+
+def dropout(*, half: bool, N: int, C: int) -> Launch:
+    """Dropout of (N, C), and its gradient."""
+    return _rows(f"dropout_{_suffix(half)}", N, C, 4)
+
+
+def residual(*, half: bool, count: int) -> Launch:
+    """Sum of a float32 stream and a branch, and a bias where one is given."""
+    return _flat(f"residual_{_suffix(half)}", count, 8)
+
+
+def cast(*, to_half: bool, count: int) -> Launch:
+    """Cast `count` elements from float32 to bf16, or back."""
+    return _flat("cast_to_bf16" if to_half else "cast_to_fp32", count, 8)
+
+
+def rotary(*, half: bool, N: int, C: int, heads: int) -> Launch:
+    """Turn the queries and keys of N = B·T rows."""
+    each = _blocks(C // heads // 2, 4)
+    return _rows(f"rotary_{_suffix(half)}", N, 2 * heads * each, 1)
+
+
+# --- bias ------------------------------------------------------------------------------------------------
+
+
+def bias_forward(*, half: bool, count: int) -> Launch:
+    """Add a bias to each row of a flat array, in place."""
+    return _flat(f"bias_forward_{_suffix(half)}", count, 8)
+
+
+def bias_backward(*, half: bool, N: int, O: int) -> Launch:  # noqa: E741  the table's letter for outputs
+    """Leave column sums of dout (N, O) in partial (`bias_parts`, O), for `column_sums`."""
+    return Launch(f"bias_backward_{_suffix(half)}", (_blocks(O, 256), bias_parts(N), 1), (256, 1, 1))
+
+
+def bias_parts(N: int) -> int:
+    """How many partial sums of a bias's gradient there are: one for 128 rows, 256 at most."""
+    return min(256, _blocks(N, 128))
+
+
+# --- loss ------------------------------------------------------------------------------------------------
+
+
+def softmax_cross_entropy(stage: str, *, half: bool, N: int) -> Launch:
+    """`stage` is "forward", "backward", or "both": the gradient in the logits' place in one launch."""
+    return Launch(f"softmax_cross_entropy_{stage}_{_suffix(half)}", (N, 1, 1), (256, 1, 1))
+
+
+# --- embedding -------------------------------------------------------------------------------------------
+
+SORT_BLOCK = 1024  # keys per block of the sort, as sort.cu has it
+CHUNK = 64  # sorted places per warp, as embedding.cu has it
+
+
+def embedding_forward(*, N: int, C: int) -> Launch:
+    """Write N = B·T rows of C columns."""
+    return _rows("embedding_forward", N, C, 4)
+
+
+def embedding_positions(*, T: int, C: int) -> Launch:
+    """Add to the gradient of the position table."""
+    return _rows("embedding_positions", T, C, 4)
+
+
+def sort_pass(N: int) -> tuple[Launch, Launch, Launch]:
+    """One pass: counts (256, `sort_blocks`) uint32, the scan over all of them, and the scatter."""
+    grid, block = (sort_blocks(N), 1, 1), (256, 1, 1)
+    return (
+        Launch("sort_count", grid, block),
+        Launch("sort_scan", (1, 1, 1), block),
+        Launch("sort_scatter", grid, block),
+    )
+
+
+def sort_blocks(N: int) -> int:
+    """How many blocks sort N keys."""
+    return _blocks(N, SORT_BLOCK)
+
+
+def sort_shifts(V: int) -> tuple[int, ...]:
+    """Return the shift of each pass that sorts tokens in [0, V)."""
+    return tuple(range(0, max(1, (V - 1).bit_length()), 8))
+
+
+def embedding_backward(*, N: int, C: int) -> tuple[Launch, Launch]:
+    """Sum within chunks, then across their edges, which lie in (`embedding_parts`, 2, C) float32."""
+    grid = (_blocks(embedding_parts(N), 4), _blocks(C, 128), 1)
+    return Launch("embedding_chunks", grid, (128, 1, 1)), Launch("embedding_edges", grid, (128, 1, 1))
+
+
+def embedding_parts(N: int) -> int:
+    """How many chunks N sorted places are cut into."""
+    return _blocks(N, CHUNK)

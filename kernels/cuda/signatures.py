@@ -1,7 +1,7 @@
 """Every CUDA kernel in one table: its source file and its arguments.
 
 `KERNELS` names the arguments in order, with one letter for the type: p pointer, i int32, u uint32, l int64,
-w uint64, f float32. Every kernel is `extern "C" __global__`; a test holds the table to what the compiler sees.
+w uint64, f float32. Every kernel is `extern "C" __global__`; a test holds this to what the compiler sees.
 `bind` puts arguments given by name into their order. How a kernel is launched: `kernels.cuda.launches`.
 """
 
@@ -32,6 +32,40 @@ _TABLE = (
         "adamw_nearest adamw_stochastic",
         "parameters:p first:p second:p copy:p gradients:p rates:p place:p count:l",
     ),
+    ("gelu", "gelu_forward_bf16 gelu_forward_fp32", "out:p wide:p x:p bias:p count:l F:i"),
+    ("gelu", "gelu_backward_bf16 gelu_backward_fp32", "dx:p dout:p x:p count:l"),
+    ("swiglu", "swiglu_forward_bf16 swiglu_forward_fp32", "out:p wide:p x:p bias:p N:i F:i"),
+    ("swiglu", "swiglu_backward_bf16 swiglu_backward_fp32", "dx:p dout:p x:p N:i F:i"),
+    ("dropout", "dropout_bf16 dropout_fp32", "out:p x:p place:p stream:u below:u scale:f N:i C:i"),
+    ("residual", "residual_bf16 residual_fp32", "out:p x:p branch:p bias:p count:l C:i"),
+    ("bias", "bias_forward_bf16 bias_forward_fp32", "out:p bias:p count:l O:i"),
+    ("bias", "bias_backward_bf16 bias_backward_fp32", "partial:p dout:p N:i O:i"),
+    ("cast", "cast_to_bf16 cast_to_fp32", "out:p x:p count:l"),
+    ("rotary", "rotary_bf16 rotary_fp32", "qkv:p cosines:p sines:p sign:f N:i T:i C:i heads:i"),
+    (
+        "loss",
+        "softmax_cross_entropy_forward_bf16 softmax_cross_entropy_forward_fp32",
+        "losses:p lse:p logits:p targets:p V:i",
+    ),
+    (
+        "loss",
+        "softmax_cross_entropy_backward_bf16 softmax_cross_entropy_backward_fp32",
+        "dlogits:p logits:p lse:p targets:p scale:f V:i",
+    ),
+    (
+        "loss",
+        "softmax_cross_entropy_both_bf16 softmax_cross_entropy_both_fp32",
+        "losses:p lse:p logits:p targets:p scale:f V:i",
+    ),
+    ("length", "square_sums", "partial:p x:p count:l"),
+    ("length", "root_of_sums", "result:p partial:p parts:i"),
+    ("embedding", "embedding_forward", "out:p tokens:p table:p positions:p N:i T:i C:i"),
+    ("embedding", "embedding_positions", "dpositions:p dout:p B:i T:i C:i"),
+    ("embedding", "embedding_chunks", "dtable:p edges:p dout:p keys:p rows:p N:i C:i"),
+    ("embedding", "embedding_edges", "dtable:p edges:p keys:p N:i C:i"),
+    ("sort", "sort_count", "counts:p tokens:p keys:p shift:i N:i"),
+    ("sort", "sort_scan", "counts:p length:i"),
+    ("sort", "sort_scatter", "to_keys:p to_rows:p tokens:p keys:p rows:p starts:p shift:i N:i"),
 )
 
 
@@ -49,7 +83,7 @@ class Kernel:
 
 
 def bind(kernel: str, values: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return (type letter, value) in the kernel's order; raise `ArrayRefused` for other names than its own."""
+    """Return (type letter, value) in the kernel's order; raise `ArrayRefused` for other names."""
     wanted = KERNELS[kernel].arguments
     if values.keys() != {name for name, _ in wanted}:
         raise ArrayRefused(

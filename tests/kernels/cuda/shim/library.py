@@ -11,7 +11,6 @@ import functools
 import hashlib
 import os
 import platform
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -62,16 +61,12 @@ def missing() -> str:
     return "" if shutil.which("g++") else "no g++ to build the shim with"
 
 
-def kernels_of(text: str) -> list[str]:
-    """Names of the kernels that a source defines, directly or by a macro that begins with its name."""
-    return [name for name in KERNELS if re.search(rf"\b{name}\b", text)]
-
-
 @functools.cache
 def build(source: Path) -> ctypes.CDLL:
     """Compile one source, or take what was compiled from the same bytes before."""
     text = source.read_text(encoding="utf-8")
-    lines = [f'#include "{source}"'] + [f"SHIM_EXPORT({name})" for name in kernels_of(text)]
+    names = [name for name, kernel in KERNELS.items() if kernel.source == source.stem]
+    lines = [f'#include "{source}"', *(f"SHIM_EXPORT({name})" for name in names)]
     flags = (*_FLAGS, *(_SANITIZED if os.environ.get(SANITIZE) else ()), *_WARNINGS)
     parts = [text, *lines, *flags, *(path.read_text(encoding="utf-8") for path in sorted(_included()))]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]

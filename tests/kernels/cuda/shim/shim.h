@@ -134,6 +134,23 @@ static inline T __shfl_xor_sync(unsigned, T value, int mask) {
     return shim::shuffle(value, shim::lane_index ^ mask);
 }
 
+// Which lanes say yes.
+static inline uint32_t __ballot_sync(unsigned, int yes) {
+    shim::desk().word[0] = yes != 0;
+    return shim::meet(shim::kBallot, [](shim::Lane* brought, shim::Lane* taken) {
+               uint32_t all = 0;
+               for (int lane = 0; lane < 32; lane++) all |= brought[lane].word[0] << lane;
+               for (int lane = 0; lane < 32; lane++) taken[lane].word[0] = all;
+           }).word[0];
+}
+// Of integers alone: a sum of floats in the order of arrival would differ from run to run.
+static inline uint32_t atomicAdd(uint32_t* sum, uint32_t value) {
+    const uint32_t before = *sum;
+    *sum += value;
+    return before;
+}
+static inline int __popc(uint32_t bits) { return __builtin_popcount(bits); }
+
 static inline float __uint_as_float(uint32_t bits) {
     float value;
     memcpy(&value, &bits, 4);
