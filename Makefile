@@ -14,6 +14,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 LOCKED := requirements/build.txt requirements/dev.txt
 KERNELS := kernels/cpu/CMakeLists.txt $(wildcard kernels/cpu/src/*)
 FUZZ_SECONDS ?= 30
+# Tests wait for disks and for processes more than they compute: one process more than there are cores.
+TESTERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 # The one requirement of a package that is left out on purpose: docs/decisions/0016-tokenizers.md.
 LEFT_OUT := tokenizers [0-9.]* requires huggingface-hub, which is not installed.
 
@@ -21,7 +23,7 @@ demo: preflight $(READY) ## the whole job once, in about five minutes: seal, tra
 	@$(BIN)/python -I -m appliance.demo
 
 test: $(READY) ## all tests; audit/ and policy/ must be covered to the last branch
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/python -m pytest -n $(TESTERS) --cov --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 check: $(READY) ## lint, formatting, types
 	$(BIN)/ruff check

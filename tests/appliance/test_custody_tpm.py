@@ -94,6 +94,7 @@ def test_a_chip_that_is_gone_is_named_and_nothing_is_lost(fresh, tmp_path):
 
 
 def test_a_way_that_leads_to_no_chip_is_named():
+    pytest.importorskip("tpm2_pytss", reason="the extra `tpm` is not installed (requirements/tpm.txt)")
     with pytest.raises(DeviceMissing, match="nonsense:x"):
         tpm.make("tpm:?tcti=nonsense:x")
 

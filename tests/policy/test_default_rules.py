@@ -120,7 +120,7 @@ OFFICER = (
         ((), set()),
         (("Operator", "admin", "root"), set()),
     ],
-    ids=repr,
+    ids=lambda value: "+".join(value) or "nobody" if isinstance(value, tuple) else "",
 )
 def test_a_person_may_do_exactly_this(ask, person, thing, roles, expected):
     assert allowed(ask, person(*roles), thing) == expected

@@ -71,12 +71,16 @@ def write_bits_cleared(appliance: Living) -> Iterator[None]:
 
 @contextlib.contextmanager
 def written_to_by_another(appliance: Living) -> Iterator[None]:
-    with (appliance.home / "log" / "wal").open("r+b") as wal:
-        size = wal.seek(0, os.SEEK_END)
-        wal.write(b"one more")
-        wal.flush()
+    """In one call, at whatever is the end then, and longer than what the log may be writing over it just now."""
+    foreign = bytes(1 << 18)
+    fd = os.open(appliance.home / "log" / "wal", os.O_WRONLY | os.O_APPEND)
+    try:
+        assert os.write(fd, foreign) == len(foreign)
+        end = os.lseek(fd, 0, os.SEEK_CUR)
         yield
-        wal.truncate(size)
+        os.ftruncate(fd, end - len(foreign))
+    finally:
+        os.close(fd)
 
 
 def injected(call: str, error: str) -> Tampering:
