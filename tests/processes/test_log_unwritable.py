@@ -71,7 +71,7 @@ def write_bits_cleared(appliance: Living) -> Iterator[None]:
 
 @contextlib.contextmanager
 def written_to_by_another(appliance: Living) -> Iterator[None]:
-    """In one call, at whatever is the end then, and longer than what the log may be writing over it just now."""
+    """One call, at whatever is the end then, and longer than what the log may be writing there just now."""
     foreign = bytes(1 << 18)
     fd = os.open(appliance.home / "log" / "wal", os.O_WRONLY | os.O_APPEND)
     try:
