@@ -16,6 +16,15 @@ from kernels.errors import ArrayRefused
 
 # Source, the kernels in it that take the same arguments, and these.
 _TABLE = (
+    ("chacha20", "chacha20_one_time_keys", "keys:p key:p first:w last:w count:w"),
+    (
+        "chacha20",
+        "chacha20_open",
+        "plain:p sealed:p refused:p key:p first:w last:w begin:w size:w",
+    ),
+    ("chacha20", "chacha20_seal", "sealed:p plain:p key:p first:w last:w begin:w size:w"),
+    ("poly1305", "poly1305_verify", "refused:p sealed:p keys:p count:w size:w"),
+    ("poly1305", "poly1305_seal", "sealed:p keys:p count:w size:w"),
     (
         "norm",
         "layernorm_forward_bf16 layernorm_forward_fp32 rmsnorm_forward_bf16 rmsnorm_forward_fp32",
