@@ -9,11 +9,11 @@ import click
 
 from appliance.cli.output import emit_json, printable
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
-from appliance.errors import NotIsolated, UnknownObject
+from appliance.custody.slot import RECORD, VAULT_SLOT, numbered, numbers_of, read_record
+from appliance.custody.uri import FILE
+from appliance.errors import Incomplete, NotIsolated, UnknownObject
 from appliance.home import Facts, Home, read_facts
 from appliance.isolation import Check, Severity, Status, checks, isolated
-
-FILE_CUSTODY = "file:"
 
 
 @click.command("doctor", cls=Verb, epilog=example("appliance doctor --json"))
@@ -56,28 +56,51 @@ def home_facts(home: Path) -> Facts | None:
 
 
 def custody_checks(facts: Facts, home: Path) -> tuple[Check, ...]:
-    """Judge how the two custody slots are opened."""
-    evidence = str(Home(home).facts)
-    return (
-        _custody_check(
-            "vault",
-            facts.custody,
-            evidence,
-            "reads every object. For the demo only",
-            "make a new appliance with `appliance init --custody passphrase:`",
-        ),
-        _custody_check(
-            "log",
-            facts.log_custody,
-            evidence,
-            "signs entries as the appliance",
-            "no other custody is offered for this key yet; have witnesses or auditors keep tree heads",
-        ),
+    """Judge how both keys' slots are opened: the vault's by what lies there now, not by what init chose."""
+    log = _custody_check(
+        "log",
+        facts.log_custody,
+        Home(home).facts,
+        "signs entries as the appliance",
+        "no other custody is offered for this key yet; have witnesses or auditors keep tree heads",
+    )
+    return (*_vault_checks(Home(home).keys), log)
+
+
+def _vault_checks(keys: Path) -> tuple[Check, ...]:
+    """Judge each slot of the vault that lies there: new shares that wait for their proof open it as well.
+
+    Raises IntegrityError for a slot whose record is damaged.
+    """
+    try:
+        slots = [numbered(VAULT_SLOT, number) for number in numbers_of(keys, VAULT_SLOT, RECORD)]
+        uris = {f"{slot}{RECORD}": read_record(keys, slot).uri for slot in slots}
+    except Incomplete as unreadable:
+        return (_unknown(keys, str(unreadable)),)
+    mend = "give the vault another custody: `appliance custody rotate --to passphrase:`"
+    found = [
+        _custody_check("vault", uri, keys / name, "reads every object. For the demo only", mend)
+        for name, uri in uris.items()
+    ]
+    return tuple(found) or (_unknown(keys, "no slot of the vault"),)
+
+
+def _unknown(keys: Path, found: str) -> Check:
+    return Check(
+        id="custody.vault",
+        title="custody of the vault key",
+        severity=Severity.ADVISED,
+        expected="a slot that says how the vault is opened",
+        found=found,
+        status=Status.UNKNOWN,
+        evidence=str(keys),
+        mend="restore keys/ from a backup, or ask as somebody who may read it",
+        reference="",
     )
 
 
-def _custody_check(slot: str, uri: str, evidence: str, danger: str, mend: str) -> Check:
-    beside = uri.startswith(FILE_CUSTODY)
+def _custody_check(slot: str, uri: str, evidence: Path, danger: str, mend: str) -> Check:
+    beside = uri == FILE
     return Check(
         id=f"custody.{slot}",
         title=f"custody of the {slot} key",
@@ -85,7 +108,7 @@ def _custody_check(slot: str, uri: str, evidence: str, danger: str, mend: str) -
         expected="a secret that is not on this disk",
         found=f"{uri} keeps the key beside what it opens: who takes the disk {danger}" if beside else uri,
         status=Status.FAIL if beside else Status.OK,
-        evidence=evidence,
+        evidence=str(evidence),
         mend=mend if beside else "",
         reference="",
     )

@@ -132,7 +132,7 @@ class Root(click.Group):
             sys.stdout.flush()  # a reader that went away is noticed here, not at interpreter exit
         except (click.ClickException, click.exceptions.Exit):
             raise
-        except (KeyboardInterrupt, click.Abort) as stop:
+        except (KeyboardInterrupt, EOFError, click.Abort) as stop:  # Ctrl-C, or Ctrl-D at a prompt
             raise Failure("interrupted", INTERRUPTED, cause=None, debug=False) from stop
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE and not error.filename:

@@ -19,6 +19,8 @@ from appliance.cli.bundle import channel_of
 from appliance.cli.init import parse_people, write_public
 from appliance.cli.packing import plan
 from appliance.cli.root import appliance
+from appliance.custody.passphrase import Costs
+from appliance.custody.slot import create_slot
 from appliance.egress import DEFAULTS
 from appliance.errors import AlreadyExists, ContentRefused, MediumMissing, UsageError
 from appliance.export.lineage import ApprovedBy, Commitment, Lineage, Material, ReceiptName
@@ -553,6 +555,8 @@ def test_a_networked_host_is_allowed_in_the_development_profile_only(quiet_host,
 
 def test_doctor_says_plainly_that_a_key_file_is_for_the_demo_only(quiet_host, tmp_path):
     write_facts(Home(tmp_path), facts_of("development", "file:"))
+    (tmp_path / "keys").mkdir()
+    create_slot(tmp_path / "keys", "vault", "file:", None, b"keyring")
     shown = run("--home", tmp_path, "doctor", "--sysroot", quiet_host).output
     assert "FAIL     custody of the vault key: file: keeps the key beside what it opens" in shown
     assert "who takes the disk reads every object. For the demo only" in shown
@@ -560,6 +564,42 @@ def test_doctor_says_plainly_that_a_key_file_is_for_the_demo_only(quiet_host, tm
     assert told["isolated"] is True
     vault = next(check for check in told["checks"] if check["id"] == "custody.vault")
     assert (vault["status"], vault["severity"]) == ("FAIL", "advised")
+
+
+def vault_checks(quiet_host, home):
+    told = json.loads(run("--home", home, "doctor", "--sysroot", quiet_host, "--json").output)
+    return [check for check in told["checks"] if check["id"] == "custody.vault"]
+
+
+def test_doctor_judges_the_custody_in_force_and_not_that_of_init(quiet_host, tmp_path):
+    """`custody rotate` leaves home.json as it was; what lies in keys/ is what opens the vault."""
+    write_facts(Home(tmp_path), facts_of("development", "file:"))
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    create_slot(keys, "vault-1", "passphrase:", bytearray(b"correct horse"), b"keyring", costs=Costs(1, 8192))
+    (check,) = vault_checks(quiet_host, tmp_path)
+    assert (check["status"], check["found"]) == ("OK", "passphrase:")
+    assert check["evidence"] == str(keys / "vault-1.custody.json")
+
+
+def test_doctor_judges_a_slot_that_waits_for_its_proof_as_well(quiet_host, tmp_path):
+    write_facts(Home(tmp_path), facts_of("development", "passphrase:"))
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    create_slot(keys, "vault", "file:", None, b"keyring")
+    create_slot(keys, "vault-1", "shamir:2-of-3", None, b"keyring")
+    assert [check["status"] for check in vault_checks(quiet_host, tmp_path)] == ["FAIL", "OK"]
+
+
+def test_doctor_does_not_call_a_custody_good_that_it_could_not_read(quiet_host, tmp_path):
+    write_facts(Home(tmp_path), facts_of("development", "passphrase:"))
+    (check,) = vault_checks(quiet_host, tmp_path)
+    assert (check["status"], check["found"]) == ("UNKNOWN", "no slot of the vault")
+    keys = tmp_path / "keys"
+    (keys / "vault.custody.json").mkdir(parents=True)
+    (check,) = vault_checks(quiet_host, tmp_path)
+    assert check["status"] == "UNKNOWN"
+    assert "restore" in check["found"]
 
 
 def test_damaged_facts_are_not_taken_for_no_appliance(quiet_host, tmp_path):
