@@ -1,7 +1,8 @@
 """Makes a bundle: label, contents, parts, and the manifest last.
 
 Guarantees to the sender: a folder with a `manifest.json` is complete and durable, what it holds would be
-accepted by an importer (contents are judged while they are hashed), and a failure leaves no folder behind.
+accepted by an importer (contents are judged while they are hashed), and a failure leaves no folder behind;
+but for a medium that was pulled: then the next try goes on where this one ended.
 `label_for`, `plan`, `write_content` and `seal_folder` are the steps of `create_bundle`, apart, because the
 appliance runs them in two processes: whoever signs never reads contents, whoever reads never signs.
 Source: docs/formats/transfer-bundle.md.
@@ -13,9 +14,9 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.age import FILE_KEY_SIZE, NONCE_SIZE, encode_header, parse_recipient, payload_key
+from appliance.age import parse_recipient
 from appliance.bundle import dsse
-from appliance.bundle.folder import SSH_SIGNATURE, SUMS, BundleFolder, write_all
+from appliance.bundle.folder import SSH_SIGNATURE, SUMS, UNFINISHED, BundleFolder
 from appliance.bundle.inner import Inner, InnerMember, inner_of
 from appliance.bundle.manifest import (
     README,
@@ -27,13 +28,17 @@ from appliance.bundle.manifest import (
     encode_manifest,
     format_time,
     later,
-    part_name,
     target_of,
 )
-from appliance.bundle.parts import PART_BYTES, PartOutput, PartWriter, part_sizes
+from appliance.bundle.medium import demand_same_medium
+from appliance.bundle.parity import read_back_parts
+from appliance.bundle.parts import PART_BYTES, PartWriter, part_sizes
 from appliance.bundle.readme import render_readme, render_sums
 from appliance.bundle.signer import NAMESPACE
 from appliance.bundle.stream import Member, PlainStream, digest_member, plain_bytes
+from appliance.bundle.unfinished import Unfinished, digest_of
+from appliance.bundle.writing import Writing, find_unfinished
+from appliance.errors import MediumMissing
 from policy import sshsig
 
 if TYPE_CHECKING:
@@ -41,7 +46,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from appliance.age import Recipient
     from appliance.bundle.signer import SignerKey
     from audit.note import VerifierKey
 
@@ -107,11 +111,8 @@ def plan(label: Label, members: Sequence[InnerMember], part_bytes: int = PART_BY
     return Plan(label, inner, part_sizes(plain_bytes(inner), part_bytes))
 
 
-def write_content(
-    planned: Plan, members: Sequence[Member], next_part: Callable[[int], PartOutput]
-) -> tuple[PartFile, ...]:
+def write_content(planned: Plan, members: Sequence[Member], writer: PartWriter) -> tuple[PartFile, ...]:
     """Stream the members into their parts and return these; raise IntegrityError, SpaceExhausted."""
-    writer = PartWriter(planned.part_sizes, next_part)
     try:
         for chunk in PlainStream(planned.inner, members):
             writer.write(chunk)
@@ -122,20 +123,25 @@ def write_content(
 
 
 def seal_folder(
-    folder: BundleFolder, label: Label, parts: Sequence[PartFile], signers: Sequence[SignerKey]
+    folder: BundleFolder,
+    label: Label,
+    parts: Sequence[PartFile],
+    signers: Sequence[SignerKey],
+    parity: Sequence[PartFile] = (),
 ) -> Manifest:
     """Write readme, sums, signature and, last, the manifest; the parts must be durable already.
 
     The first signer also signs for `ssh-keygen -Y verify`. Raises SpaceExhausted.
     """
     readme = render_readme(label, len(parts))
-    manifest = complete(label, tuple(parts), readme)
+    manifest = complete(label, tuple(parts), readme, tuple(parity))
     envelope = dsse.sign_envelope(encode_manifest(manifest), [signer.note for signer in signers])
     signature = sshsig.sign(signers[0].seed, NAMESPACE, envelope)
     folder.write_file(README, readme)
     folder.write_file(SUMS, render_sums(manifest))
     folder.write_file(SSH_SIGNATURE, signature.encode("ascii"))
     folder.publish_manifest(envelope)
+    folder.remove_file(UNFINISHED)
     return manifest
 
 
@@ -147,18 +153,21 @@ def create_bundle(
     sign: SignerKey,
     out_dir: Path,
     channel: str,
-    seq: int,
     now: datetime,
+    seq: int | None = None,
     prev: str = "",
     target: str = "",
     direction: str = "in",
     part_bytes: int = PART_BYTES,
+    with_parity: bool = True,
     entropy: Callable[[int], bytes] = os.urandom,
 ) -> Path:
-    """Make a whole bundle below `out_dir` and return its folder.
+    """Make a whole bundle below `out_dir` and return its folder; go on with one that was cut off before.
 
-    Raises UsageError for the recipient, ContentRefused for a member or label, AlreadyExists, SpaceExhausted,
-    IntegrityError if a member changes while it is packed. On any error nothing is left.
+    `seq` is the time in milliseconds unless given: it rises by itself, so nobody has to keep count. Raises
+    UsageError for the recipient, ContentRefused for a member or label, AlreadyExists, SpaceExhausted,
+    IntegrityError if a member changes while it is packed or the medium gives back other bytes; then nothing
+    is left. MediumMissing, and an interruption, leave what is complete for the same call to go on with.
     """
     label = label_for(
         kind=kind,
@@ -166,44 +175,37 @@ def create_bundle(
         recipient=to,
         signers=[sign.vkey],
         channel=channel,
-        seq=seq,
+        seq=seq or int(now.timestamp() * 1000),
         prev=prev,
         now=now,
         entropy=entropy,
         target=target,
     )
-    planned = plan(label, [digest_member(member) for member in members], part_bytes)
-    recipient = parse_recipient(to)
+    digests = [digest_member(member) for member in members]
+    planned = plan(label, digests, part_bytes)
     parent = os.open(out_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with BundleFolder.create(parent, label.folder_name) as folder:
+        state = find_unfinished(parent, label, sign.vkey, any_seq=seq is None)
+        if state is not None and state.holds(inner_of(state.label, tuple(digests)), planned.part_sizes):
+            planned = plan(state.label, digests, part_bytes)
+            folder = BundleFolder.beneath(parent, planned.label.folder_name)
+        else:
+            state = Unfinished(label, digest_of(planned.inner), planned.part_sizes, ())
+            folder = BundleFolder.create(parent, label.folder_name)
+        with folder:
             try:
-                parts = write_content(
-                    planned, members, lambda index: _new_part(folder, index, recipient, entropy)
-                )
-                seal_folder(folder, label, parts, [sign])
+                writing = Writing(folder, state, sign, parse_recipient(to), entropy)
+                parts = write_content(planned, members, writing.writer())
+                parity = read_back_parts(folder, parts, parity=with_parity)
+                seal_folder(folder, planned.label, parts, [sign], parity)
+            except (MediumMissing, KeyboardInterrupt):
+                raise
             except BaseException:
                 folder.remove_files()
-                os.rmdir(label.folder_name, dir_fd=parent)
+                os.rmdir(planned.label.folder_name, dir_fd=parent)
                 raise
         os.fsync(parent)
+        demand_same_medium(out_dir, parent)
     finally:
         os.close(parent)
-    return out_dir / label.folder_name
-
-
-def _new_part(
-    folder: BundleFolder, index: int, recipient: Recipient, entropy: Callable[[int], bytes]
-) -> PartOutput:
-    file_key = bytearray(entropy(FILE_KEY_SIZE))
-    nonce = entropy(NONCE_SIZE)
-    prefix = encode_header(file_key, [recipient]) + nonce
-    key = payload_key(file_key, nonce)
-    file_key[:] = bytes(FILE_KEY_SIZE)
-    fd = folder.create_file(part_name(index))
-    try:
-        write_all(fd, memoryview(prefix), part_name(index))
-    except BaseException:
-        os.close(fd)
-        raise
-    return PartOutput(fd, key, prefix)
+    return out_dir / planned.label.folder_name

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from audit.note import NoteSigner
 
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
+STATEMENT = "application/vnd.in-toto+json"
+JOURNAL = "application/vnd.appliance.unfinished+json"
 MAX_ENVELOPE_BYTES = 1 << 20
 MAX_SIGNATURES = 16
 
@@ -47,13 +48,13 @@ def key_id(key: VerifierKey) -> str:
     return f"{key.name}+{key.key_id.hex()}"
 
 
-def sign_envelope(payload: bytes, signers: Sequence[NoteSigner]) -> bytes:
+def sign_envelope(payload: bytes, signers: Sequence[NoteSigner], payload_type: str = STATEMENT) -> bytes:
     """Return the canonical envelope of `payload` with one signature per signer."""
-    message = pae(PAYLOAD_TYPE, payload)
+    message = pae(payload_type, payload)
     envelope = canonical.encode(
         {
             "payload": base64.b64encode(payload).decode("ascii"),
-            "payloadType": PAYLOAD_TYPE,
+            "payloadType": payload_type,
             "signatures": [
                 {"keyid": key_id(signer.vkey), "sig": base64.b64encode(signer.sign(message)).decode("ascii")}
                 for signer in signers
@@ -67,10 +68,15 @@ def sign_envelope(payload: bytes, signers: Sequence[NoteSigner]) -> bytes:
     return envelope
 
 
-def verify_envelope(data: bytes, trusted: Sequence[VerifierKey], quorum: int = 1) -> VerifiedPayload:
-    """Return the payload that at least `quorum` of the trusted keys signed; raise SignatureError."""
-    payload, signatures = _parse_envelope(data)
-    message = pae(PAYLOAD_TYPE, payload)
+def verify_envelope(
+    data: bytes, trusted: Sequence[VerifierKey], quorum: int = 1, payload_type: str = STATEMENT
+) -> VerifiedPayload:
+    """Return the payload that at least `quorum` of the trusted keys signed; raise SignatureError.
+
+    What was signed as one type of payload does not verify as another.
+    """
+    payload, signatures = _parse_envelope(data, payload_type)
+    message = pae(payload_type, payload)
     known = {key_id(key): key for key in trusted if key.key_type == ED25519}
     held: dict[bytes, str] = {}
     for name, signature in signatures:
@@ -97,13 +103,13 @@ def verify_envelope(data: bytes, trusted: Sequence[VerifierKey], quorum: int = 1
     return VerifiedPayload(payload, tuple(held.values()))
 
 
-def _parse_envelope(data: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
+def _parse_envelope(data: bytes, payload_type: str) -> tuple[bytes, list[tuple[str, bytes]]]:
     """Take the envelope apart; what it holds is unverified. An unreadable one has no signature at all."""
     try:
         fields = canonical.Fields(
             canonical.parse(data, "manifest envelope", MAX_ENVELOPE_BYTES), "manifest envelope"
         )
-        fields.constant("payloadType", PAYLOAD_TYPE)
+        fields.constant("payloadType", payload_type)
         payload = decode_base64(fields.text("payload", MAX_ENVELOPE_BYTES), "manifest envelope")
         signatures = [_parse_signature(value) for value in fields.array("signatures", MAX_SIGNATURES)]
         fields.done()

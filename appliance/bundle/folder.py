@@ -13,7 +13,8 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from appliance.errors import AlreadyExists, ContentRefused, Incomplete, MediumMissing, SpaceExhausted
+from appliance.bundle.medium import is_foreign, medium_error
+from appliance.errors import AlreadyExists, ContentRefused, Incomplete, IntegrityError, MediumMissing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,12 +25,13 @@ MANIFEST = "manifest.json"
 SSH_SIGNATURE = "manifest.json.sig"
 SUMS = "sha256sums"
 
-_UNFINISHED = "manifest.new"
+UNFINISHED = "unfinished.json"
+
+_NEW_MANIFEST = "manifest.new"
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Not waiting for a writer, should the name be a pipe.
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,16 @@ class BundleFolder:
             ) from error
 
     @classmethod
+    def beneath(cls, parent_fd: int, name: str) -> Self:
+        """Open an existing folder beneath an open one, following no link; raises what a medium does."""
+        try:
+            return cls(os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=parent_fd))
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise ContentRefused(f"{name}: expected a folder, found a link or a file") from error
+            raise medium_error(error, name) from error
+
+    @classmethod
     def create(cls, parent_fd: int, name: str) -> Self:
         """Make a new folder beneath an open one; raise AlreadyExists rather than reuse one."""
         try:
@@ -59,7 +71,7 @@ class BundleFolder:
                 f"expected no {name} yet, found one; remove it or choose another place"
             ) from error
         except OSError as error:
-            raise no_room(error, name) from error
+            raise medium_error(error, name) from error
         fd = os.open(name, _FOLDER_FLAGS | os.O_NOFOLLOW, dir_fd=parent_fd)
         # As root: whoever owns the parent could have put a folder of theirs in its place meanwhile, with hard
         # links in it that are not theirs.
@@ -77,8 +89,12 @@ class BundleFolder:
         os.close(self.fd)
 
     def names(self) -> list[str]:
-        """Return the names in the folder, sorted."""
-        return sorted(os.listdir(self.fd))  # noqa: PTH208  a descriptor, not a path
+        """Return the names in the folder, sorted, without those that other systems leave behind."""
+        return [name for name in self._all_names() if not is_foreign(name)]
+
+    def foreign(self) -> list[str]:
+        """Return the names that other systems left behind, sorted: they are ignored and told."""
+        return [name for name in self._all_names() if is_foreign(name)]
 
     def open_file(self, name: str) -> int:
         """Return a read descriptor of a regular file; raise Incomplete or, if special, ContentRefused."""
@@ -93,7 +109,7 @@ class BundleFolder:
                 raise ContentRefused(
                     f"{name}: expected a regular file, found a link or a special file"
                 ) from error
-            raise
+            raise medium_error(error, name) from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise ContentRefused(f"{name}: expected a regular file, found something else")
@@ -101,8 +117,11 @@ class BundleFolder:
 
     def read_file(self, name: str, max_bytes: int) -> bytes:
         """Return a whole small file; raise ContentRefused if it is larger than allowed."""
-        with os.fdopen(self.open_file(name), "rb") as source:
-            data = source.read(max_bytes + 1)
+        try:
+            with os.fdopen(self.open_file(name), "rb") as source:
+                data = source.read(max_bytes + 1)
+        except OSError as error:
+            raise medium_error(error, name) from error
         if len(data) > max_bytes:
             raise ContentRefused(f"{name}: expected at most {max_bytes} bytes, found more")
         return data
@@ -114,45 +133,57 @@ class BundleFolder:
         except FileExistsError as error:
             raise AlreadyExists(f"expected no {name} in the new bundle, found one") from error
         except OSError as error:
-            raise no_room(error, name) from error
+            raise medium_error(error, name) from error
 
     def write_file(self, name: str, data: bytes) -> None:
-        """Write a new file durably."""
+        """Write a new small file durably; raise IntegrityError if the medium gives other bytes back."""
         fd = self.create_file(name)
         try:
             write_all(fd, memoryview(data), name)
             os.fsync(fd)
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+            found = os.pread(fd, len(data) + 1, 0)
         except OSError as error:
-            raise no_room(error, name) from error
+            raise medium_error(error, name) from error
         finally:
             os.close(fd)
+        if found != data:
+            raise IntegrityError(
+                f"{name}: expected the bytes just written, found others; the medium is broken"
+            )
 
     def publish_manifest(self, data: bytes) -> None:
         """Write `manifest.json` under another name and rename it: all other files are durable before it."""
         os.fsync(self.fd)
-        self.write_file(_UNFINISHED, data)
-        os.rename(_UNFINISHED, MANIFEST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self.write_file(_NEW_MANIFEST, data)
+        os.rename(_NEW_MANIFEST, MANIFEST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         os.fsync(self.fd)
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file if it is there."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise medium_error(error, name) from error
 
     def remove_files(self) -> None:
         """Remove what an interrupted writer left in the folder."""
-        for name in self.names():
+        for name in self._all_names():
             os.unlink(name, dir_fd=self.fd)
+
+    def _all_names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self.fd))  # noqa: PTH208  a descriptor, not a path
+        except OSError as error:
+            raise medium_error(error, "the bundle's folder") from error
 
 
 def write_all(fd: int, data: memoryview, name: str) -> None:
-    """Write every byte; raise SpaceExhausted where there is no room."""
+    """Write every byte; raise SpaceExhausted where there is no room, MediumMissing where nothing answers."""
     try:
         while data:
             data = data[os.write(fd, data) :]
     except OSError as error:
-        raise no_room(error, name) from error
-
-
-def no_room(error: OSError, name: str) -> Exception:
-    """Return SpaceExhausted for the errors that mean a full medium, else the error itself."""
-    if error.errno in _NO_ROOM:
-        return SpaceExhausted(
-            f"no room to write {name}: free some space or take a larger medium, then repeat"
-        )
-    return error
+        raise medium_error(error, name) from error

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from appliance.bundle import canonical
+from appliance.bundle.groups import group_count, parity_name, parity_sizes
 from appliance.errors import ContentRefused
 
 if TYPE_CHECKING:
@@ -81,14 +82,15 @@ class PartFile:
 
 @dataclass(frozen=True, slots=True)
 class Manifest(Label):
-    """A label and the files that it stands for."""
+    """A label and the files that it stands for; `parity` is empty, or one file for each group of parts."""
 
     parts: tuple[PartFile, ...]
+    parity: tuple[PartFile, ...]
     readme_sha256: str
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of all parts as they lie on the medium: the space that an import needs."""
+        """Bytes of all parts as they lie on the medium: the space that an import needs, parity left out."""
         return sum(part.size for part in self.parts)
 
     @property
@@ -97,10 +99,12 @@ class Manifest(Label):
         return hashlib.sha256(encode_manifest(self)).hexdigest()
 
 
-def complete(label: Label, parts: tuple[PartFile, ...], readme: bytes) -> Manifest:
+def complete(
+    label: Label, parts: tuple[PartFile, ...], readme: bytes, parity: tuple[PartFile, ...] = ()
+) -> Manifest:
     """Return the manifest of a bundle whose files are written."""
     known = {field.name: getattr(label, field.name) for field in fields(Label)}
-    return Manifest(**known, parts=parts, readme_sha256=hashlib.sha256(readme).hexdigest())
+    return Manifest(**known, parts=parts, parity=parity, readme_sha256=hashlib.sha256(readme).hexdigest())
 
 
 def part_name(index: int) -> str:
@@ -128,7 +132,7 @@ def later(moment: datetime, days: int) -> str:
 
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the canonical bytes of the in-toto Statement that is signed."""
-    files = [*manifest.parts, PartFile(README, 0, manifest.readme_sha256)]
+    files = [*manifest.parts, *manifest.parity, PartFile(README, 0, manifest.readme_sha256)]
     return canonical.encode(
         {
             "_type": STATEMENT_TYPE,
@@ -136,20 +140,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
             "subject": [{"name": each.name, "digest": {"sha256": each.sha256}} for each in files],
             "predicate": {
                 "format": FORMAT,
-                "bundle_id": manifest.bundle_id,
-                "kind": manifest.kind,
-                "direction": manifest.direction,
-                "channel": manifest.channel,
-                "seq": manifest.seq,
-                "prev": manifest.prev,
-                "target": manifest.target,
-                "issued_at": manifest.issued_at,
-                "expires": manifest.expires,
-                "recipients": list(manifest.recipients),
-                "signers": list(manifest.signers),
-                "quorum": manifest.quorum,
-                "tree_head": manifest.tree_head,
-                "policy_decision": manifest.policy_decision,
+                **encode_label(manifest),
                 "part_sizes": [part.size for part in manifest.parts],
                 "total_bytes": manifest.total_bytes,
             },
@@ -157,23 +148,44 @@ def encode_manifest(manifest: Manifest) -> bytes:
     )
 
 
+def encode_label(label: Label) -> dict[str, canonical.JSON]:
+    """Return a label's fields as they stand in a predicate, and in the journal of an unfinished bundle."""
+    return {
+        "bundle_id": label.bundle_id,
+        "kind": label.kind,
+        "direction": label.direction,
+        "channel": label.channel,
+        "seq": label.seq,
+        "prev": label.prev,
+        "target": label.target,
+        "issued_at": label.issued_at,
+        "expires": label.expires,
+        "recipients": list(label.recipients),
+        "signers": list(label.signers),
+        "quorum": label.quorum,
+        "tree_head": label.tree_head,
+        "policy_decision": label.policy_decision,
+    }
+
+
 def parse_manifest(data: bytes) -> Manifest:
     """Parse the bytes whose signatures were verified; raise ContentRefused for anything unexpected."""
     statement = canonical.Fields(canonical.parse(data, "manifest"), "manifest")
     statement.constant("_type", STATEMENT_TYPE)
     statement.constant("predicateType", PREDICATE_TYPE)
-    digests = _parse_subject(statement.array("subject", MAX_PARTS + 1))
+    digests = _parse_subject(statement.array("subject", MAX_PARTS + group_count(MAX_PARTS) + 1))
     predicate = canonical.Fields(statement.take("predicate"), "manifest, predicate")
     statement.done()
     predicate.constant("format", FORMAT)
-    label = _parse_label(predicate)
-    parts = _parse_parts(predicate, digests)
+    label = parse_label(predicate)
+    parts, parity = _parse_files(predicate, digests)
     predicate.done()
     known = {field.name: getattr(label, field.name) for field in fields(Label)}
-    return Manifest(**known, parts=parts, readme_sha256=digests[README])
+    return Manifest(**known, parts=parts, parity=parity, readme_sha256=digests[README])
 
 
-def _parse_label(predicate: canonical.Fields) -> Label:
+def parse_label(predicate: canonical.Fields) -> Label:
+    """Take a label's fields out of an object; raise ContentRefused."""
     label = Label(
         bundle_id=predicate.match("bundle_id", _ID),
         kind=predicate.choice("kind", KINDS),
@@ -231,27 +243,30 @@ def _parse_subject(values: Sequence[canonical.JSON]) -> dict[str, str]:
         subject.done()
         digests[name] = digest.match("sha256", _SHA256)
         digest.done()
-    expected = [part_name(index) for index in range(len(values) - 1)] + [README]
-    if len(values) < 2 or list(digests) != expected:
-        raise ContentRefused(
-            f"manifest: expected subjects p0000.age, p0001.age, … and {README} in order, found"
-            f" {list(digests)!r:.120}"
-        )
+    if len(digests) != len(values):
+        raise ContentRefused("manifest: expected each subject once, found one twice")
     return digests
 
 
-def _parse_parts(predicate: canonical.Fields, digests: dict[str, str]) -> tuple[PartFile, ...]:
-    sizes = predicate.array("part_sizes", MAX_PARTS)
-    names = [name for name in digests if name != README]
-    parts = tuple(
-        PartFile(name, size, digests[name])
-        for name, size in zip(names, sizes, strict=False)
-        if isinstance(size, int) and not isinstance(size, bool) and 0 < size <= MAX_PART_BYTES
-    )
-    if len(parts) != len(names) or len(sizes) != len(names):
+def _parse_files(
+    predicate: canonical.Fields, digests: dict[str, str]
+) -> tuple[tuple[PartFile, ...], tuple[PartFile, ...]]:
+    """Return parts and parity files: the sizes say how many parts there are, and all names follow from it."""
+    said = predicate.array("part_sizes", MAX_PARTS)
+    sizes = [size for size in said if isinstance(size, int) and not isinstance(size, bool)]
+    if not sizes or len(sizes) != len(said) or not all(0 < size <= MAX_PART_BYTES for size in sizes):
         raise ContentRefused(
-            f"manifest: expected {len(names)} part sizes between 1 and {MAX_PART_BYTES} bytes, found"
-            f" {len(parts)}"
+            f"manifest: expected part sizes between 1 and {MAX_PART_BYTES} bytes, found {said!r:.80}"
         )
-    predicate.constant("total_bytes", sum(part.size for part in parts))
-    return parts
+    predicate.constant("total_bytes", sum(sizes))
+    names = [part_name(index) for index in range(len(sizes))]
+    parity_names = [parity_name(group) for group in range(group_count(len(sizes)))]
+    if list(digests) not in ([*names, README], [*names, *parity_names, README]):
+        raise ContentRefused(
+            f"manifest: expected subjects {names[0]} to {names[-1]}, all of {parity_names[0]} to"
+            f" {parity_names[-1]} or none, and {README} in order, found {list(digests)!r:.120}"
+        )
+    parity_names = parity_names if parity_names[0] in digests else []
+    parts = tuple(PartFile(name, size, digests[name]) for name, size in zip(names, sizes, strict=True))
+    shared = zip(parity_names, parity_sizes(sizes), strict=False)
+    return parts, tuple(PartFile(name, size, digests[name]) for name, size in shared)

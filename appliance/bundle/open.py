@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 from appliance.age import NONCE_SIZE, PayloadReader, payload_key, read_header, unwrap_file_key
 from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
 from appliance.bundle.extract import Extractor
-from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, BundleFolder, no_room, write_all
+from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, BundleFolder, write_all
 from appliance.bundle.manifest import Manifest, target_of
+from appliance.bundle.medium import medium_error
 from appliance.bundle.parts import copy_part
 from appliance.bundle.verify import (
     MAX_SSH_SIGNATURE_BYTES,
@@ -47,11 +48,22 @@ def read_manifest(
 
     Steps 1, 2, 4 and 5 of `appliance.bundle.verify`; errors as there. Still owed: replay, parts, contents.
     """
+    manifest = read_signed(folder, trusted, quorum, target, floor)
+    verify_files(folder, manifest)
+    return manifest
+
+
+def read_signed(
+    folder: BundleFolder, trusted: Sequence[VerifierKey], quorum: int, target: str, floor: str = ""
+) -> Manifest:
+    """Return the verified manifest of an open folder, whatever became of its other files.
+
+    Steps 1, 2 and 4 of `appliance.bundle.verify`; errors as there.
+    """
     envelope = folder.read_file(MANIFEST, MAX_ENVELOPE_BYTES)
     manifest = verify_manifest(envelope, trusted, quorum, target, floor)
     signature = folder.read_file(SSH_SIGNATURE, MAX_SSH_SIGNATURE_BYTES)
     verify_ssh_signature(signature, envelope, manifest, trusted)
-    verify_files(folder, manifest)
     return manifest
 
 
@@ -144,7 +156,7 @@ class _FileSink:
         try:
             self._fd = os.open(self._root / member.name, flags, 0o644)
         except OSError as error:
-            raise no_room(error, member.name) from error
+            raise medium_error(error, member.name) from error
         self._name = member.name
 
     def data(self, data: memoryview) -> None:
@@ -156,7 +168,7 @@ class _FileSink:
         try:
             os.fsync(self._fd)
         except OSError as error:
-            raise no_room(error, member.name) from error
+            raise medium_error(error, member.name) from error
         finally:
             self.close()
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.age import PayloadWriter
-from appliance.bundle.folder import no_room, write_all
+from appliance.bundle.folder import BundleFolder, write_all
 from appliance.bundle.manifest import MAX_PARTS, PartFile, part_name
+from appliance.bundle.medium import medium_error
 from appliance.errors import ContentRefused, IntegrityError
 
 if TYPE_CHECKING:
@@ -50,18 +51,30 @@ class PartWriter:
     """Cuts a byte stream over parts; asks for each part's file and key when it begins.
 
     `next_part(index)` hands over one PartOutput; its descriptor is closed and its key overwritten here.
-    Errors leave the current part unfinished: the caller drops the whole bundle.
+    Errors leave the current part unfinished. `kept` are the first parts, complete since an earlier try: their
+    share of the stream passes by. `finished(parts)` is told of all complete parts whenever one is added.
     """
 
-    def __init__(self, sizes: Sequence[int], next_part: Callable[[int], PartOutput]) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        next_part: Callable[[int], PartOutput],
+        kept: Sequence[PartFile] = (),
+        finished: Callable[[Sequence[PartFile]], None] | None = None,
+    ) -> None:
         self._sizes = sizes
         self._next_part = next_part
-        self._done: list[PartFile] = []
+        self._finished = finished
+        self._done: list[PartFile] = list(kept)
+        self._passing = sum(sizes[: len(kept)])
         self._current: _OpenPart | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Take the next bytes of the stream; raise IntegrityError if they are more than planned."""
         view = memoryview(data)
+        passed = min(self._passing, len(view))
+        self._passing -= passed
+        view = view[passed:]
         while view:
             if self._current is None:
                 self._current = self._begin()
@@ -70,10 +83,12 @@ class PartWriter:
             if self._current.left == 0:
                 self._done.append(self._current.finish())
                 self._current = None
+                if self._finished is not None:
+                    self._finished(self._done)
 
     def close(self) -> tuple[PartFile, ...]:
         """Return the written parts; raise IntegrityError if bytes are still missing."""
-        if self._current is not None or len(self._done) != len(self._sizes):
+        if self._current is not None or self._passing or len(self._done) != len(self._sizes):
             raise IntegrityError(
                 f"expected {len(self._sizes)} whole parts, found {len(self._done)}; start again"
             )
@@ -117,7 +132,7 @@ class _OpenPart:
             self._payload.close()
             os.fsync(self._output.fd)
         except OSError as error:
-            raise no_room(error, self._name) from error
+            raise medium_error(error, self._name) from error
         finally:
             self.abandon()
         return PartFile(self._name, self._file_bytes, self._digest.hexdigest())
@@ -143,7 +158,10 @@ def copy_part(source_fd: int, target_fd: int, size: int) -> tuple[int, str]:
     digest = hashlib.sha256()
     count = 0
     while count <= size:
-        block = os.read(source_fd, min(_COPY_BYTES, size + 1 - count))
+        try:
+            block = os.read(source_fd, min(_COPY_BYTES, size + 1 - count))
+        except OSError as error:
+            raise medium_error(error, "a part on its medium") from error
         if not block:
             break
         digest.update(block)
@@ -152,13 +170,11 @@ def copy_part(source_fd: int, target_fd: int, size: int) -> tuple[int, str]:
     return count, digest.hexdigest()
 
 
-def reread_part(fd: int) -> tuple[int, str]:
-    """Return (bytes, SHA-256 in hex) of a written part as the medium holds it, not as the cache does."""
-    os.fsync(fd)
-    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    digest = hashlib.sha256()
-    count = 0
-    while block := os.pread(fd, _COPY_BYTES, count):
-        digest.update(block)
-        count += len(block)
-    return count, digest.hexdigest()
+def hash_part(folder: BundleFolder, part: PartFile) -> tuple[int, str]:
+    """Return (bytes, SHA-256 in hex) of a file on its medium; reads at most one byte past its signed size."""
+    source, nowhere = folder.open_file(part.name), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return copy_part(source, nowhere, part.size)
+    finally:
+        os.close(source)
+        os.close(nowhere)

@@ -54,6 +54,6 @@ def render_readme(label: Label, part_count: int) -> bytes:
 
 
 def render_sums(manifest: Manifest) -> bytes:
-    """Return the bytes of `sha256sums`: the parts and the readme, in the manifest's order."""
-    lines = [f"{part.sha256}  {part.name}\n" for part in manifest.parts]
+    """Return the bytes of `sha256sums`: parts, parity and readme, in the manifest's order."""
+    lines = [f"{each.sha256}  {each.name}\n" for each in (*manifest.parts, *manifest.parity)]
     return "".join([*lines, f"{manifest.readme_sha256}  {README}\n"]).encode("ascii")

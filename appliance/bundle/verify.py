@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from appliance.bundle import dsse
 from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, SUMS
-from appliance.bundle.manifest import README, Label, Manifest, parse_manifest
+from appliance.bundle.manifest import README, Label, Manifest, PartFile, parse_manifest
 from appliance.bundle.readme import render_sums
 from appliance.bundle.signer import NAMESPACE
 from appliance.errors import (
@@ -28,6 +28,7 @@ from appliance.errors import (
     Expired,
     Incomplete,
     IntegrityError,
+    MediumMissing,
     OtherTarget,
     ReplayRefused,
     SignatureError,
@@ -117,11 +118,14 @@ def verify_ssh_signature(
 def verify_files(folder: BundleFolder, manifest: Manifest) -> None:
     """Check that the folder holds the files of the manifest and no other, and that the small ones are right.
 
-    Raises Incomplete, ContentRefused for a file too many, IntegrityError for a readme or sums that differ.
-    The parts are left to `verify_part`.
+    Raises Incomplete, ContentRefused for a file too many, IntegrityError for a readme or sums that differ,
+    MediumMissing where nothing is left. The parts are left to `verify_part`; parity may be missing, since
+    only healing needs it.
     """
     expected = {MANIFEST, SSH_SIGNATURE, SUMS, README, *(part.name for part in manifest.parts)}
-    found = set(folder.names())
+    found = set(folder.names()) - {each.name for each in manifest.parity}
+    if not found:
+        raise MediumMissing("bundle: expected the files seen before, found none; the medium was pulled")
     if missing := sorted(expected - found):
         raise Incomplete(
             f"bundle: expected {len(expected)} files, found {', '.join(missing[:8])} missing; copy the"
@@ -144,7 +148,11 @@ def verify_files(folder: BundleFolder, manifest: Manifest) -> None:
 
 def verify_part(manifest: Manifest, index: int, size: int, sha256: str) -> None:
     """Compare a part as it was copied with the manifest; raise IntegrityError naming the part."""
-    part = manifest.parts[index]
+    verify_file(manifest.parts[index], size, sha256)
+
+
+def verify_file(part: PartFile, size: int, sha256: str) -> None:
+    """Compare a part or parity file as it was read with what was signed; raise IntegrityError naming it."""
     if size != part.size:
         raise IntegrityError(
             f"{part.name}: expected {part.size} bytes, found {'more' if size > part.size else size};"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,18 +15,17 @@ from appliance.bundle import canonical
 from appliance.bundle.create import create_bundle
 from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
 from appliance.bundle.folder import MANIFEST, BundleFolder
+from appliance.bundle.heal import damaged_files, heal_bundle
 from appliance.bundle.manifest import Manifest, parse_manifest, target_of
 from appliance.bundle.names import media_type_of
-from appliance.bundle.open import open_bundle, read_manifest
-from appliance.bundle.parts import copy_part
+from appliance.bundle.open import open_bundle, read_manifest, read_signed
 from appliance.bundle.signer import load_signer, load_verifier
 from appliance.bundle.stream import Member
-from appliance.bundle.verify import verify_part
 from appliance.cli.files import read_small, recipient_text
 from appliance.cli.output import emit_facts, emit_json, emit_table, printable, size_text
 from appliance.cli.packing import Source, kind_of, plan
 from appliance.cli.session import Noun, example, json_option
-from appliance.errors import ContentRefused, UsageError
+from appliance.errors import ContentRefused, IntegrityError, UsageError
 from appliance.training.config import parse_config
 from audit.note import decode_base64
 
@@ -82,6 +80,12 @@ def bundle_command() -> None:
     type=click.IntRange(min=1),
     help="Number in the channel, rising.  [default: the time in milliseconds]",
 )
+@click.option(
+    "--parity/--no-parity",
+    default=True,
+    show_default=True,
+    help="One more file per 16 parts, from which `bundle heal` mends a damaged one.",
+)
 @json_option
 def create_command(
     *,
@@ -93,11 +97,13 @@ def create_command(
     corpus: str | None,
     channel: str | None,
     seq: int | None,
+    parity: bool,
     as_json: bool,
 ) -> None:
     """Pack files and folders, signed by you, for one recipient.
 
-    Text (*.txt) becomes documents of one corpus, *.toml configs, *.safetensors weights.
+    Text (*.txt) becomes documents of one corpus, *.toml configs, *.safetensors weights. Was the medium
+    pulled, or the command cut off, repeat it as it was: it goes on with the first part that is missing.
     """
     if corpus is not None and not WORD.fullmatch(corpus):
         raise UsageError(f"--name: expected letters, digits, _ and -, found {corpus!r:.80}")
@@ -105,7 +111,6 @@ def create_command(
     judge_configs(sources)
     signer = load_signer(sign)
     to = recipient_text(recipient)
-    now = datetime.now(tz=UTC)
     out.mkdir(parents=True, exist_ok=True)
     folder = create_bundle(
         [member_of(source) for source in sources],
@@ -114,9 +119,9 @@ def create_command(
         sign=signer,
         out_dir=out,
         channel=channel or channel_of(signer.name),
-        # Milliseconds since 1970 rise by themselves, so that nobody has to keep count by hand.
-        seq=seq or int(now.timestamp() * 1000),
-        now=now,
+        seq=seq,
+        now=datetime.now(tz=UTC),
+        with_parity=parity,
     )
     if as_json:
         emit_json({"bundle": str(folder), "members": [source.member for source in sources]})
@@ -171,13 +176,38 @@ def verify_command(*, bundle: Path, trust: tuple[Path, ...], recipient: str | No
     target = read_unverified(bundle).target if recipient is None else target_of(recipient_text(recipient))
     with BundleFolder.open(bundle) as folder:
         manifest = read_manifest(folder, trusted, 1, target)
-        for index, part in enumerate(manifest.parts):
-            verify_part(manifest, index, *hash_file(folder, part.name, part.size))
+        damaged = damaged_files(folder, manifest)
+        foreign = folder.foreign()
+    if damaged:
+        raise IntegrityError(
+            f"bundle: expected every part as it was signed, found {', '.join(damaged)} missing or damaged;"
+            f" next: `appliance bundle heal {bundle} --trust {trust[0]}`"
+        )
     if as_json:
-        emit_json({"verified": True, **asdict(manifest)})
+        emit_json({"verified": True, "ignored": foreign, **asdict(manifest)})
         return
     show_manifest(manifest)
+    show_foreign(foreign)
     click.echo(f"ok: every part is as it was signed by {', '.join(manifest.signers)}")
+
+
+@bundle_command.command("heal", epilog=example("appliance bundle heal 0a1b2c3d.bundle --trust alice.vkey"))
+@bundle_argument
+@trust_option
+@json_option
+def heal_command(*, bundle: Path, trust: tuple[Path, ...], as_json: bool) -> None:
+    """Mend damaged or lost parts of BUNDLE in place: one in every 16, from the others and their parity.
+
+    Where its medium is write-protected, copy the folder first and heal the copy.
+    """
+    trusted = [load_verifier(path) for path in trust]
+    with BundleFolder.open(bundle) as folder:
+        manifest = read_signed(folder, trusted, 1, read_unverified(bundle).target)
+        healed = heal_bundle(folder, manifest)
+    if as_json:
+        emit_json({"healed": list(healed)})
+        return
+    click.echo(f"healed {', '.join(healed)}" if healed else "nothing to heal: every file is as it was signed")
 
 
 @bundle_command.command(
@@ -230,14 +260,10 @@ def read_unverified(bundle: Path) -> Manifest:
     return parse_manifest(decode_base64(fields.text("payload", MAX_ENVELOPE_BYTES), "manifest envelope"))
 
 
-def hash_file(folder: BundleFolder, name: str, size: int) -> tuple[int, str]:
-    """Return (bytes, SHA-256 in hex) of a file; reads at most one byte past its promised size."""
-    source, nowhere = folder.open_file(name), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        return copy_part(source, nowhere, size)
-    finally:
-        os.close(source)
-        os.close(nowhere)
+def show_foreign(names: Sequence[str]) -> None:
+    """List what other systems left on the medium: it was not opened."""
+    if names:
+        click.echo(printable(f"ignored, left by another system: {', '.join(names)}"), err=True)
 
 
 def show_manifest(manifest: Manifest) -> None:
@@ -251,5 +277,6 @@ def show_manifest(manifest: Manifest) -> None:
             ("signers", ", ".join(manifest.signers)),
             ("issued", f"{manifest.issued_at}, expires {manifest.expires}"),
             ("parts", f"{len(manifest.parts)}, {size_text(manifest.total_bytes)} in all"),
+            ("parity", f"{len(manifest.parity)} files" if manifest.parity else "none"),
         ]
     )

@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from appliance.age import parse_recipient
 from appliance.bundle.create import Plan, label_for, plan, seal_folder
 from appliance.bundle.folder import BundleFolder
+from appliance.bundle.groups import group_count, members_of
 from appliance.bundle.inner import InnerMember
 from appliance.bundle.manifest import (
     Label,
@@ -32,7 +33,7 @@ from appliance.bundle.manifest import (
     target_of,
 )
 from appliance.bundle.names import media_type_of
-from appliance.bundle.parts import reread_part
+from appliance.bundle.parity import read_group
 from appliance.bundle.signer import SignerKey
 from appliance.catalog import Object
 from appliance.catalog.entries import EXPORTED, OUTGOING
@@ -309,13 +310,16 @@ class _Export:
                 raise ProtocolError(f"an exporting worker finished part {done.index}, expected {index}")
         await worker.expect(Finished)
         files: list[PartFile] = []
-        for index, part in enumerate(self._parts):
-            yield Stage("verifying", index + 1, count)
-            size, digest = await asyncio.to_thread(reread_part, part.fd)
-            files.append(PartFile(part_name(index), size, digest))
+        parity: list[PartFile] = []
+        for group in range(group_count(count)):
+            yield Stage("verifying", len(files) + 1, count)
+            fds = [self._parts[index].fd for index in members_of(group, count)]
+            found = await asyncio.to_thread(read_group, folder, group, fds, parity=True)
+            files += found.parts
+            parity += found.parity
         await self._read_as_recipient(planned, files)
         self._core.live.check(self._run.job)
-        manifest = seal_folder(folder, planned.label, files, [self._signer])
+        manifest = seal_folder(folder, planned.label, files, [self._signer], parity)
         self._hand_over(folder)
         self._record(manifest)
 

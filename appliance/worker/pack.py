@@ -15,7 +15,7 @@ from typing import Any
 from appliance.bundle.create import Plan, plan, write_content
 from appliance.bundle.manifest import Label
 from appliance.bundle.names import JSON_TEXT, SAFETENSORS, media_type_of
-from appliance.bundle.parts import PartOutput
+from appliance.bundle.parts import PartOutput, PartWriter
 from appliance.bundle.stream import Member, Readable, bytes_member, digest_member
 from appliance.messages import Channel
 from appliance.training.architecture import architecture_json
@@ -80,5 +80,5 @@ def _write(port: Port, planned: Plan, members: list[Member]) -> None:
         _, (descriptor, key_pipe) = port.expect(GivePart)
         return PartOutput(descriptor, read_key(key_pipe), b"")
 
-    write_content(planned, members, next_part)
+    write_content(planned, members, PartWriter(sizes, next_part))
     port.send(PartDone(len(sizes) - 1, sizes[-1]))

@@ -161,7 +161,7 @@ def test_same_bundle_twice_is_refused(world):
     assert contents(bundle) == before
 
 
-@pytest.mark.parametrize("fail_at", range(4))
+@pytest.mark.parametrize("fail_at", range(8))
 def test_medium_that_fills_up_leaves_no_folder(world, monkeypatch, fail_at):
     calls = []
     original = BundleFolder.create_file
@@ -177,8 +177,10 @@ def test_medium_that_fills_up_leaves_no_folder(world, monkeypatch, fail_at):
 
 
 def test_medium_full_at_a_parts_header_says_so_and_leaks_no_descriptor(world, monkeypatch):
+    original = BundleFolder.create_file
+
     def create_file(folder, name):
-        return os.open("/dev/full", os.O_RDWR)
+        return os.open("/dev/full", os.O_RDWR) if name == "p0000.age" else original(folder, name)
 
     monkeypatch.setattr(BundleFolder, "create_file", create_file)
     before = set(Path("/proc/self/fd").iterdir())
@@ -186,12 +188,12 @@ def test_medium_full_at_a_parts_header_says_so_and_leaks_no_descriptor(world, mo
     assert len(set(Path("/proc/self/fd").iterdir())) == len(before)
 
 
-def test_failing_disk_is_an_error_and_leaves_no_folder(world, monkeypatch):
+def test_failing_memory_is_an_error_and_leaves_no_folder(world, monkeypatch):
     def write_all(fd, data, name):
-        raise OSError(errno.EIO, "input/output error")
+        raise OSError(errno.ENOMEM, "cannot allocate memory")
 
     monkeypatch.setattr("appliance.bundle.parts.write_all", write_all)
-    refuses_and_leaves_nothing(world, OSError, "input/output error")
+    refuses_and_leaves_nothing(world, OSError, "cannot allocate memory")
 
 
 def test_manifest_is_written_last(world, monkeypatch):
@@ -204,7 +206,9 @@ def test_manifest_is_written_last(world, monkeypatch):
 
     monkeypatch.setattr(BundleFolder, "create_file", create_file)
     world.create(part_bytes=4096)
-    assert written[-1] == "manifest.new"
-    assert written[:2] == ["p0000.age", "p0001.age"]
+    assert [name for name in written if name != "unfinished.new"] == [
+        *("p0000.age", "p0001.age", "x0000.xor"),
+        *("readme.txt", "sha256sums", "manifest.json.sig", "manifest.new"),
+    ]
     assert create_module.PART_BYTES == 256 << 20
     assert X25519Identity.kind == "X25519"

@@ -110,4 +110,4 @@ def test_envelope_is_bounded_before_it_is_parsed():
 def test_another_implementation_accepts_the_signature():
     envelope = json.loads(sign(KEYS[0]))
     public = Ed25519PublicKey.from_public_bytes(KEYS[0].vkey.public_key)
-    public.verify(base64.b64decode(envelope["signatures"][0]["sig"]), dsse.pae(dsse.PAYLOAD_TYPE, PAYLOAD))
+    public.verify(base64.b64decode(envelope["signatures"][0]["sig"]), dsse.pae(dsse.STATEMENT, PAYLOAD))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from appliance.bundle.folder import MANIFEST, BundleFolder, no_room
-from appliance.errors import AlreadyExists, ContentRefused, Incomplete, MediumMissing, SpaceExhausted
+from appliance.bundle.folder import MANIFEST, BundleFolder
+from appliance.errors import AlreadyExists, ContentRefused, Incomplete, IntegrityError, MediumMissing
 
 
 @pytest.fixture
@@ -64,11 +64,26 @@ def test_manifest_appears_whole(folder, tmp_path):
     assert (tmp_path / MANIFEST).read_bytes() == b"whole"
 
 
-def test_full_medium_says_so():
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        assert isinstance(no_room(OSError(code, "x"), "p0000.age"), SpaceExhausted)
-    other = OSError(errno.EIO, "x")
-    assert no_room(other, "p0000.age") is other
+def test_what_other_systems_leave_behind_is_told_apart(folder, tmp_path):
+    for name in ("._p0000.age", ".Trash-1000", "System Volume Information", ".hidden", "p0000.age"):
+        (tmp_path / name).mkdir()
+    assert folder.names() == [".hidden", "p0000.age"]
+    assert folder.foreign() == [".Trash-1000", "._p0000.age", "System Volume Information"]
+
+
+def test_a_medium_that_gives_back_other_bytes_is_named(folder, monkeypatch):
+    monkeypatch.setattr(os, "pread", lambda *_: b"other")
+    with pytest.raises(IntegrityError, match=r"readme\.txt: expected the bytes just written, found others"):
+        folder.write_file("readme.txt", b"written")
+
+
+def test_a_folder_that_stops_answering_is_a_medium_that_vanished(folder, monkeypatch):
+    def listdir(_fd):
+        raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    with pytest.raises(MediumMissing, match="insert the same one again"):
+        folder.names()
 
 
 def test_a_folder_put_in_the_place_of_the_one_just_made_is_refused(folder, tmp_path, monkeypatch):

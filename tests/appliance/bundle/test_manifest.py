@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.bundle import canonical
+from appliance.bundle.groups import parity_name, parity_sizes
 from appliance.bundle.manifest import (
     KINDS,
     Label,
@@ -41,7 +42,9 @@ LABEL = Label(
     tree_head="log.example/demo\n1\nAAAA\n\n\u2014 log.example/demo AAAA\n",
     policy_decision="17",
 )
-MANIFEST = complete(LABEL, (PartFile("p0000.age", 400, SHA), PartFile("p0001.age", 5, SHA)), b"read me")
+PARTS = (PartFile("p0000.age", 400, SHA), PartFile("p0001.age", 5, SHA))
+PARITY = (PartFile("x0000.xor", 400, SHA),)
+MANIFEST = complete(LABEL, PARTS, b"read me", PARITY)
 
 
 def changed(path: str, value: object) -> bytes:
@@ -61,6 +64,10 @@ def changed(path: str, value: object) -> bytes:
 def test_manifest_is_read_back(kind, seq, sizes):
     parts = tuple(PartFile(part_name(index), size, SHA) for index, size in enumerate(sizes))
     manifest = complete(replace(LABEL, kind=kind, seq=seq), parts, b"x")
+    assert parse_manifest(encode_manifest(manifest)) == manifest
+    shared = zip(parity_sizes(sizes), range(len(sizes)), strict=False)
+    parity = tuple(PartFile(parity_name(group), size, SHA) for size, group in shared)
+    manifest = replace(manifest, parity=parity)
     assert parse_manifest(encode_manifest(manifest)) == manifest
     assert manifest.total_bytes == sum(sizes)
 
@@ -119,6 +126,8 @@ def test_times_are_written_in_utc():
         ("predicate/part_sizes", [400, True]),
         ("predicate/part_sizes", [400, 1 << 33]),
         ("predicate/total_bytes", 404),
+        ("subject/2/name", "x0001.xor"),
+        ("subject/3/name", "x0001.xor"),
     ],
 )
 def test_inconsistent_or_unknown_field_is_refused(path, value):

@@ -18,7 +18,8 @@ from appliance.bundle.folder import BundleFolder
 from appliance.bundle.manifest import part_name
 from appliance.bundle.names import media_type_of
 from appliance.bundle.open import open_bundle
-from appliance.bundle.parts import PartOutput, PartWriter, reread_part
+from appliance.bundle.parity import read_back_parts
+from appliance.bundle.parts import PartOutput, PartWriter
 from appliance.bundle.signer import SignerKey
 from appliance.bundle.stream import PlainStream, bytes_member, digest_member
 from appliance.export.model_folder import complete_folder
@@ -84,11 +85,7 @@ def bundle(exported, identity, signer, tmp_path):
             writer.write(chunk)
         parts = writer.close()
         # Custodian: hash what the medium holds, then sign.
-        for part in parts:
-            fd = folder.open_file(part.name)
-            assert reread_part(fd) == (part.size, part.sha256)
-            os.close(fd)
-        seal_folder(folder, label, parts, [signer])
+        seal_folder(folder, label, parts, [signer], read_back_parts(folder, parts, parity=True))
     os.close(parent)
     assert len(parts) > 1
     return tmp_path / label.folder_name
