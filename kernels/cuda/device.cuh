@@ -150,6 +150,8 @@ DEVICE float warp_max(float value) {
 
 constexpr float kLog2E = 1.44269504f;
 
+DEVICE float infinity() { return __uint_as_float(0x7f800000u); }
+
 DEVICE float exp2_fast(float value) {
 #ifdef CUDA_SHIM
     return exp2f(value);

@@ -175,6 +175,47 @@ def bias_parts(N: int) -> int:
     return min(256, _blocks(N, 128))
 
 
+# --- attention -------------------------------------------------------------------------------------------
+
+HEAD_WIDTHS = (32, 64, 96, 128)  # those that kernels are made for; others are filled up to the next
+
+
+def attention_forward(*, B: int, T: int, C: int, heads: int) -> Launch:
+    """Attention of qkv (B, T, 3·C); D = C/heads is a multiple of 8, 128 at most, else `ArrayRefused`."""
+    D = _head_width(C, heads)
+    queries = 128 if D <= 64 else 64  # per block, as attention_forward.cu has it
+    return Launch(
+        f"attention_forward_{D}", (B * heads, _blocks(T, queries), 1), (128, 1, 1), 4 * _tile_bytes(D, 64)
+    )
+
+
+def attention_backward(*, B: int, T: int, C: int, heads: int) -> tuple[Launch, Launch, Launch]:
+    """Leave rowsum(dout ∘ out) in delta (B, H, T) float32, then the gradients of K and V, then those of Q."""
+    D = _head_width(C, heads)
+    moving = 64 if D <= 64 else 32  # rows of the tiles that pass by, as attention_backward.cu has it
+    shared = 2 * _tile_bytes(D, 64) + 4 * _tile_bytes(D, moving)
+    grid, block = (B * heads, _blocks(T, 64), 1), (128, 1, 1)
+    return (
+        Launch("attention_delta", (_blocks(B * T * heads, 4), 1, 1), block),
+        Launch(f"attention_backward_keys_{D}", grid, block, shared + 8 * moving),
+        Launch(f"attention_backward_queries_{D}", grid, block, shared),
+    )
+
+
+def _head_width(C: int, heads: int) -> int:
+    width = C // heads
+    if C % heads or width % 8 or width > HEAD_WIDTHS[-1]:
+        raise ArrayRefused(
+            f"cuda attention: expected heads whose width is a multiple of 8 and at most {HEAD_WIDTHS[-1]}, "
+            f"found {C} columns for {heads} heads; choose another number of heads"
+        )
+    return min(D for D in HEAD_WIDTHS if width <= D)
+
+
+def _tile_bytes(D: int, rows: int) -> int:
+    return rows * (D + 8) * 2
+
+
 # --- loss ------------------------------------------------------------------------------------------------
 
 

@@ -66,6 +66,17 @@ _TABLE = (
         "softmax_cross_entropy_both_bf16 softmax_cross_entropy_both_fp32",
         "losses:p lse:p logits:p targets:p scale:f V:i",
     ),
+    (
+        "attention_forward",
+        "attention_forward_32 attention_forward_64 attention_forward_96 attention_forward_128",
+        "out:p lse:p qkv:p scale:f T:i C:i heads:i",
+    ),
+    ("attention_backward", "attention_delta", "delta:p dout:p out:p rows:i T:i C:i heads:i"),
+    (
+        "attention_backward",
+        " ".join(f"attention_backward_keys_{D} attention_backward_queries_{D}" for D in (32, 64, 96, 128)),
+        "dqkv:p dout:p lse:p delta:p qkv:p scale:f T:i C:i heads:i",
+    ),
     ("length", "square_sums", "partial:p x:p count:l"),
     ("length", "root_of_sums", "result:p partial:p parts:i"),
     ("embedding", "embedding_forward", "out:p tokens:p table:p positions:p N:i T:i C:i"),

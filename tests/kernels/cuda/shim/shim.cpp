@@ -25,11 +25,19 @@ constexpr size_t kStackBytes = 128 * 1024;
 constexpr unsigned char kPoison = 0xA5;
 constexpr int kWarpLanes = 32;
 
+struct Copy {
+    void* to;
+    const void* from;  // null: zeros
+    int group;
+};
+
 struct Fiber {
     void* stack_pointer;
     void* fake_stack;
     Index at;
     int number;
+    int group;  // of copies, open at present
+    std::vector<Copy> copies;
 };
 
 // One meeting of a warp. Two sets of desks take turns: a lane may come to the next meeting before a slower one has
@@ -136,7 +144,7 @@ void prepare_block(size_t shared) {
     for (int number = 0; number < threads; number++) {
         Fiber& fiber = grid->fibers[number];
         const unsigned x = block_size.x, y = block_size.y, n = static_cast<unsigned>(number);
-        fiber = {nullptr, nullptr, {n % x, n / x % y, n / (x * y)}, number};
+        fiber = {nullptr, nullptr, {n % x, n / x % y, n / (x * y)}, number, 0, {}};
         void** top = reinterpret_cast<void**>(grid->stacks.get() + kStackBytes * (number + 1) - 16);
         *--top = nullptr;  // the return address of `begin`, which never returns
         *--top = reinterpret_cast<void*>(begin);
@@ -213,6 +221,25 @@ void fresh(void* memory, size_t bytes) {
 }
 
 void* dynamic_shared() { return grid->shared.get(); }
+
+void copy_async(void* to, const void* from, bool there) {
+    if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16)
+        snprintf(grid->fault, sizeof grid->fault, "thread %d: cp.async between addresses not aligned to 16", grid->running->number);
+    memset(to, kPoison, 16);
+    grid->running->copies.push_back({to, there ? from : nullptr, grid->running->group});
+}
+
+void close_copies() { grid->running->group++; }
+
+void wait_copies(int left) {
+    std::vector<Copy>& copies = grid->running->copies;
+    size_t kept = 0;
+    for (const Copy& copy : copies)
+        if (copy.group >= grid->running->group - left) copies[kept++] = copy;
+        else if (copy.from) memcpy(copy.to, copy.from, 16);
+        else memset(copy.to, 0, 16);
+    copies.resize(kept);
+}
 
 namespace {
 inline float half_of(uint32_t word, int half) { return __uint_as_float(half ? word & 0xffff0000u : word << 16); }

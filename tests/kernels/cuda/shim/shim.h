@@ -56,6 +56,11 @@ void product(float (&sum)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 // Four 8 by 8 tiles of 16 bits from shared memory; each lane brings the address of one row.
 void matrix_load(uint32_t (&to)[4], const void* row, bool transposed);
 
+// Copies that only come when they are waited for, and poison until then.
+void copy_async(void* to, const void* from, bool there);
+void close_copies();
+void wait_copies(int left);
+
 inline uint16_t narrow(float value) {
     uint32_t bits;
     memcpy(&bits, &value, 4);
