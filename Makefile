@@ -19,7 +19,7 @@ TESTERS ?= $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
 # The one requirement of a package that is left out on purpose: docs/decisions/0016-tokenizers.md.
 LEFT_OUT := tokenizers [0-9.]* requires huggingface-hub, which is not installed.
 
-demo: preflight $(READY) ## the whole job once, in about five minutes: seal, train, export, verify
+demo: preflight $(READY) ## the whole job once, in about three minutes: seal, train, export, verify
 	@$(BIN)/python -I -m appliance.demo
 
 test: $(READY) ## all tests; audit/ and policy/ must be covered to the last branch

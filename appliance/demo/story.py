@@ -30,6 +30,7 @@ preset = "tiny"
 context = 128
 
 [train]
+steps = 1250
 batch = 12
 
 [data]
@@ -62,7 +63,7 @@ class Script:
     prompt: str = "The yield expression is"
     length: int = 240
     patience_s: float = (
-        200.0  # on a slow machine the job is stopped at a checkpoint then, and the story goes on
+        150.0  # on a slow machine the job is stopped at a checkpoint then, and the story goes on
     )
 
 
@@ -146,7 +147,7 @@ class Story:
         tell.run("appliance train first-step", show="^(evaluated|done)")
         tell.run(f"appliance sample first-step {sample}", show=6)
         steps = parse_config(self.script.config.encode("utf-8")).train.steps
-        tell.outcome(f"now {steps:,} steps, about three minutes on two cores; Ctrl-C ends the demo")
+        tell.outcome(f"now {steps:,} steps, about two minutes on two cores; Ctrl-C ends the demo")
         tell.follow(f"appliance train {MODEL}", patience_s=self.script.patience_s, give_up=self._stop_early)
         tell.run(f"appliance sample {MODEL} {sample}", show=8)
         return self._result()

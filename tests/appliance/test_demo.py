@@ -19,7 +19,6 @@ from appliance.demo.previous import HOME, MARK, answering_pid, is_custodian
 from appliance.demo.story import CONFIG, FIRST_STEP, Result, Script, perform
 from appliance.errors import ApplianceError
 from appliance.training.config import parse_config
-from appliance.training.keys import KEYS
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -182,9 +181,11 @@ def test_ending_the_demo_ends_its_daemon(tmp_path):
     assert not is_custodian(daemon_of(folder), None)
 
 
-def test_the_configs_can_be_trained_and_are_the_preset():
-    assert parse_config(CONFIG.encode()).train.steps == KEYS["train"]["steps"].default
-    assert parse_config(FIRST_STEP.encode()).train.steps == 1
+def test_the_configs_differ_in_their_length_only():
+    whole, first = parse_config(CONFIG.encode()), parse_config(FIRST_STEP.encode())
+    assert whole.train.steps % whole.train.eval_every == 0  # the last figure is of the last step
+    assert (whole.model, whole.data) == (first.model, first.data)
+    assert (whole.train.batch, first.train.steps) == (first.train.batch, 1)
 
 
 def test_a_wrong_command_line_is_a_usage_error(capsys):
