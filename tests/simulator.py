@@ -41,6 +41,7 @@ from audit.verify import verify_log
 from policy.model import Entity
 from policy.sshkey import ed25519_key
 from policy.sshsig import sign
+from tests.hosts import write_host
 from tests.tampering import Tampering
 
 if TYPE_CHECKING:
@@ -56,15 +57,6 @@ OPERATOR = "operator"
 DAY_S = 24 * 3600
 CUSTODIAN = Entity("Custodian", "custodian", {})
 NONCE_BYTES = 16
-SOUND_HOST = {
-    "sys/class/net/lo/ifindex": "1\n",
-    "proc/self/net/dev": "Inter-|   Receive\n face |bytes\n    lo: 0 0\n",
-    "proc/swaps": "Filename\t\t\tType\t\tSize\tUsed\tPriority\n",
-    "proc/meminfo": "MemTotal: 1 kB\nSwapTotal:             0 kB\n",
-    "proc/sys/kernel/core_pattern": "core\n",
-    "proc/sys/fs/suid_dumpable": "0\n",
-    "proc/sys/kernel/yama/ptrace_scope": "1\n",
-}
 
 
 class Clock:
@@ -112,10 +104,7 @@ class Simulator(Tampering):
         self.folder = folder
         self.home = Home(folder / "home")
         self.clock = Clock()
-        self.host = folder / "host"
-        for path, text in SOUND_HOST.items():
-            (self.host / path).parent.mkdir(parents=True, exist_ok=True)
-            (self.host / path).write_text(text)
+        self.host = write_host(folder / "host")
         self.officers = {name: hashlib.sha256(name.encode()).digest() for name in ("alice", "bob", "carol")}
         self.init = initialise(
             self.home.root,

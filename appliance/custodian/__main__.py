@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 
 from appliance.client import listen
+from appliance.custodian.breach import Alarm
 from appliance.custodian.child import Child
 from appliance.custodian.clients import Clients
 from appliance.custodian.core import Core
@@ -52,9 +53,15 @@ class Daemon:
         self._ending = asyncio.Event()
         self._exec = False
         self._front: Child | None = None
+        self._alarm = Alarm(core, self._trains, reseal=self._end_with_exec)
         self._say = structlog.get_logger()
         self._verbs = Verbs(
-            core, self._trains, self._environment, reseal=self._end_with_exec, end=self._ending.set
+            core,
+            self._trains,
+            self._environment,
+            self._alarm,
+            reseal=self._end_with_exec,
+            end=self._ending.set,
         ).table()
 
     async def run(self) -> None:
@@ -63,6 +70,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.set)
         listener = listen(self._home.run)
+        self._alarm.start()
         self._core.gate.outcome(
             STARTED,
             "Custodian:custodian",
@@ -82,6 +90,7 @@ class Daemon:
         await asyncio.sleep(REPLY_GRACE_S)  # the reply to the verb that ended us is on its way
         ticks.cancel()
         fronts.cancel()
+        self._alarm.lookout.stop()
         await self._trains.end_all("shutdown")
         kill_all()  # an exec would leave them alive, with the keys of their jobs
         if self._front is not None:
@@ -139,6 +148,7 @@ class Daemon:
         """Publish and look after the log; end jobs that outlive their lease or the log."""
         while True:
             await asyncio.sleep(TICK_S)
+            self._alarm.check()
             try:
                 self._core.log.check()
                 self._core.log.publish()

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
@@ -58,6 +59,7 @@ class Child:
             theirs.close()  # room for one more
             self.pidfd = os.pidfd_open(self.pid)
             undo.pop_all()
+        self._reaping = threading.Lock()
         self.channel = Channel(ours)
         self.report = bytearray()
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -69,8 +71,9 @@ class Child:
 
     def kill(self) -> None:
         """End the child now; harmless when it has ended already."""
-        if not self.exited.done():
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        with self._reaping:  # from any thread: a number that was closed may be another process's by now
+            if self.pidfd >= 0:
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def _read_report(self) -> None:
         try:
@@ -92,7 +95,9 @@ class Child:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.pidfd)
         status = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        os.close(self.pidfd)
+        with self._reaping:
+            os.close(self.pidfd)
+            self.pidfd = -1
         if self._report_fd >= 0:
             self._read_report()
         self._close_report()

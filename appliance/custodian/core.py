@@ -67,6 +67,11 @@ class Core:
     behind: bool = False
     """An entry was logged whose row could not be written."""
     jail_lacks: tuple[str, ...] = ()
+    watch_lacks: tuple[str, ...] = ()
+    breach: int | None = None
+    """The entry of a breach of isolation after which nobody has unsealed the vault yet."""
+    look_at_host: Callable[[], bool] | None = None
+    """The watch's word on whether the host is isolated; where there is none, the host is read."""
     missing: tuple[str, ...] = ()
     orphans: tuple[str, ...] = ()
     counting: Counting = field(init=False)
@@ -223,9 +228,16 @@ class Core:
             said.append("glass is broken: the next job may start however long the log is unwitnessed")
         if self.counting.problem:
             said.append(f"whether this home was set back could not be compared: {self.counting.problem}")
+        return [*said, *self._isolation(), *self._damage()]
+
+    def _isolation(self) -> Iterator[str]:
+        """Say what is wrong with the watch and the jail, and that a breach sealed the vault."""
+        if self.breach is not None:
+            yield f"a breach of isolation sealed the vault (log entry {self.breach}): unseal it with a reason"
+        if self.watch_lacks:
+            yield f"this host lacks for the air-gap watch: {'; '.join(self.watch_lacks)}"
         if self.jail_lacks:
-            said.append(f"this host lacks for workers: {', '.join(self.jail_lacks)}")
-        return [*said, *self._damage()]
+            yield f"this host lacks for workers: {', '.join(self.jail_lacks)}"
 
     def _damage(self) -> Iterator[str]:
         """Say what is broken or was lost on the disk."""
@@ -245,6 +257,12 @@ class Core:
         if self.orphans:
             yield f"{len(self.orphans)} folders in the vault are no objects, first {self.orphans[0][:16]}"
 
+    def wipe_keys(self) -> None:
+        """Overwrite the vault's keys and nothing else; from any thread, also in the middle of their use."""
+        self.log.commit_secret = None
+        if self._custody is not None:
+            self._custody.keyring.wipe()
+
     def wipe(self) -> None:
         """Overwrite the vault's keys and every live grant."""
         self.log.commit_secret = None
@@ -254,14 +272,10 @@ class Core:
 
     def world(self) -> World:
         """Return the facts of this moment; the host is looked at again after a second."""
-        now = self.monotonic()
-        if now - self._isolated_at > ISOLATION_MAX_AGE_S:
-            self._isolated = isolated(checks(self.sysroot))
-            self._isolated_at = now
         seen = self.witnessing
         return World(
             self.facts.profile,
-            self._isolated,
+            self._is_isolated(),
             self.sealed,
             witnesses=len(seen.witnesses),
             unwitnessed_entries=seen.entries,
@@ -271,6 +285,15 @@ class Core:
             log_custody=self.facts.log_custody,
             since_boot_s=int(self.since_boot()) // 60 * 60,
         )
+
+    def _is_isolated(self) -> bool:
+        if self.look_at_host is not None:
+            return self.look_at_host()
+        now = self.monotonic()
+        if now - self._isolated_at > ISOLATION_MAX_AGE_S:
+            self._isolated = isolated(checks(self.sysroot))
+            self._isolated_at = now
+        return self._isolated
 
     def now(self) -> datetime:
         """Return the time in UTC: the wall clock's, or that of the newest entry where it was set back."""

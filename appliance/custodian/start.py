@@ -111,6 +111,7 @@ def open_appliance(
         core.inventory = reckoned.inventory
         recalled = recall(log, catalog)
         core.standing = standing_of(recalled.custody)
+        core.breach = recalled.breach
         core.slot_record  # noqa: B018  refused at the start, not at the first unsealing
         core.count_from(recalled.counter, continued=CONTINUES in parse_entry(log.entry(0)).context)
         if reckoned.rebuilt:

@@ -19,6 +19,7 @@ from appliance.custodian import exports, imports, leaving, tasks
 from appliance.custodian.accounts import Accounts
 from appliance.custodian.approving import Approving
 from appliance.custodian.audits import Audits
+from appliance.custodian.breach import Alarm
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.custodies import Custodies, unlock
@@ -26,15 +27,13 @@ from appliance.custodian.evaluations import Evaluations
 from appliance.custodian.metrics import metrics_of
 from appliance.custodian.policies import Policies
 from appliance.custodian.replays import Replays
+from appliance.custodian.sealing import Sealing, look, secret_of
 from appliance.custodian.trains import Trains
 from appliance.custodian.vaulting import Vaulting
-from appliance.custodian.workers import kill_all
-from appliance.custody.unsealing import read_secret
-from appliance.errors import PolicyRefused, SealedError, UnknownObject, UsageError
+from appliance.errors import SealedError, UnknownObject, UsageError
 from appliance.gate import NamedObject, Thing
 from appliance.grants import LiveGrants
 from appliance.strictjson import JSON
-from audit.errors import LogUnavailable
 from policy.model import Entity
 
 
@@ -46,6 +45,7 @@ class Verbs:
         core: Core,
         trains: Trains,
         environment: Mapping[str, str],
+        alarm: Alarm,
         *,
         reseal: Callable[[], Awaitable[None]],
         end: Callable[[], None],
@@ -53,17 +53,15 @@ class Verbs:
         self._core = core
         self._trains = trains
         self._environment = environment
-        self._reseal = reseal
         self._end = end
         self._unsealing = asyncio.Lock()
+        self._sealing = Sealing(core, trains, alarm, self._unsealing, reseal=reseal)
         self._accounts = Accounts(core, trains, environment)
 
     def table(self) -> Mapping[str, Handler]:
         """Return the methods by their name on the wire."""
         return {
             "Status": self.status,
-            "Unseal": self.unseal,
-            "Seal": self.seal,
             "Shutdown": self.shutdown,
             "ImportBundle": self.import_bundle,
             "Train": self.train,
@@ -76,6 +74,7 @@ class Verbs:
             "RecoverIdentity": self.recover_identity,
             "TreeHead": self.tree_head,
             "Receipt": self.receipt,
+            **self._sealing.table(),
             **Audits(self._core).table(),
             **self._accounts.table(),
             **Evaluations(self._core, self._environment).table(),
@@ -89,7 +88,7 @@ class Verbs:
     async def status(self, caller: Caller) -> Answer:
         """Say how the appliance is; answers even when the log is dead, so that an operator learns why."""
         core = self._core
-        self._look(caller, "status")
+        look(self._core, caller, "status")
         world = core.world()
         return {
             "version": __version__,
@@ -114,71 +113,9 @@ class Verbs:
             "pid": os.getpid(),
         }
 
-    async def unseal(self, caller: Caller) -> Answer:
-        """Open the vault's slot with the secret on the caller's pipe."""
-        core = self._core
-        secret = await _secret(caller)
-        by_recovery = bool(caller.parameters.get("recovery"))
-        async with self._unsealing:
-            self._decide(caller, "unseal")
-            if not core.sealed:
-                return {}
-            person = core.person(caller.uid)
-            try:
-                core.counting.demand_compared(by_recovery=by_recovery)
-                opened = await asyncio.to_thread(unlock, core, core.live, secret, by_recovery=by_recovery)
-            except Exception as refused:
-                core.gate.outcome(
-                    "unseal-failed",
-                    f"Person:{person.id}",
-                    "unseal",
-                    f"Appliance:{core.facts.origin}",
-                    {"reason": getattr(refused, "code", "internal")},
-                )
-                raise
-            try:
-                core.gate.outcome(
-                    "unsealed",
-                    f"Person:{person.id}",
-                    "unseal",
-                    f"Appliance:{core.facts.origin}",
-                    {
-                        "custody": core.custody_uri,
-                        "by_recovery": by_recovery,
-                        "counter_compared": not core.counting.problem,
-                        "reason": caller.text("reason"),
-                    },
-                )
-            except BaseException:
-                opened.wipe()
-                raise
-            core.custody = opened
-        return {}
-
-    async def seal(self, caller: Caller) -> Answer:
-        """End every worker, wipe the keys, and replace this process by a fresh one.
-
-        A dead log does not keep the keys in memory: sealing releases nothing.
-        """
-        self._look(caller, "seal")
-        await self._trains.end_all("sealed")
-        kill_all()
-        self._core.wipe()
-        person = self._core.person(caller.uid)
-        with contextlib.suppress(LogUnavailable):
-            self._core.gate.outcome(
-                "sealed",
-                f"Person:{person.id}",
-                "seal",
-                f"Appliance:{self._core.facts.origin}",
-                {"reason": caller.text("reason")},
-            )
-        await self._reseal()
-        return {}
-
     async def shutdown(self, caller: Caller) -> Answer:
         """End the appliance after a last entry; works with a dead log too, since it releases nothing."""
-        self._look(caller, "stop")
+        look(self._core, caller, "stop")
         await self._trains.end_all("shutdown")
         self._end()
         return {}
@@ -219,7 +156,7 @@ class Verbs:
 
     async def list_jobs(self, caller: Caller) -> AsyncGenerator[Answer, None]:
         """Yield every job, oldest first."""
-        self._look(caller, "status")
+        look(self._core, caller, "status")
         for row in self._core.catalog.jobs():
             account = self._accounts.shown_to(self._core.person(caller.uid), row.id)
             yield {"job": {**job_json(row), "account": account}}
@@ -233,7 +170,7 @@ class Verbs:
     async def watch(self, caller: Caller) -> AsyncGenerator[Answer, None]:
         """Yield a job's events after `after` as they come; of an earlier start's job, its last state."""
         job = caller.text("job")
-        self._look(caller, "status")
+        look(self._core, caller, "status")
         training = self._trains.find(job)
         if training is not None:
             async for event in training.run.follow(caller.number("after")):
@@ -302,7 +239,7 @@ class Verbs:
     async def recover_identity(self, caller: Caller) -> Answer:
         """Write the vault identity to the caller's pipe, after the same secret that unseals."""
         core = self._core
-        secret = await _secret(caller)
+        secret = await secret_of(caller)
         if core.sealed:
             raise SealedError("the vault is sealed: open it with `appliance unseal` first")
         self._decide(caller, "configure", {"setting": "recover-identity"})
@@ -342,24 +279,9 @@ class Verbs:
         shown = [self._accounts.shown_to(person, job) for job in self._trains.running()]
         return [account for account in shown if account is not None]
 
-    def _look(self, caller: Caller, action: str) -> None:
-        """Decide on what releases nothing; with a dead log, enrolment decides: to look, to close, to end."""
-        try:
-            self._decide(caller, action)
-        except LogUnavailable as dead:
-            if self._core.facts.person_of(caller.uid) is None:
-                raise PolicyRefused(f"uid {caller.uid} is nobody here, and the log has stopped") from dead
-
     def _decide(self, caller: Caller, action: str, context: Mapping[str, str] | None = None) -> None:
         person = self._core.person(caller.uid)
         self._core.gate.request(person, action, Thing(self._core.appliance()), context)
-
-
-async def _secret(caller: Caller) -> bytearray | None:
-    """Read the secret from the caller's pipe, None where none was handed over (a key-file slot)."""
-    if caller.parameters.get("secret_fd") is None:
-        return None
-    return await read_secret(caller.descriptor("secret_fd"))
 
 
 def object_json(row: Object) -> dict[str, JSON]:

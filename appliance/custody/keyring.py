@@ -147,7 +147,7 @@ class Keyring:
     def wipe(self) -> None:
         """Overwrite every secret; afterwards each use raises SealedError."""
         self._raw = None
-        for identity in self._identities.values():
+        for identity in tuple(self._identities.values()):  # a rotation may add one meanwhile
             identity.wipe()
         self._memory.wipe()
 

@@ -27,6 +27,7 @@ from appliance.export.lineage import ApprovedBy, Commitment, Lineage, Material, 
 from appliance.export.verify_model import Report
 from appliance.home import Facts, Home, write_facts
 from audit.checkpoint import TreeHead
+from tests.hosts import write_host
 
 
 def run(*words, **options):
@@ -484,19 +485,7 @@ def test_a_model_folder_that_is_not_there_and_one_without_a_signature_are_told_a
 @pytest.fixture
 def quiet_host(tmp_path):
     """A host without network, swap or core dumps, as a folder."""
-    files = {
-        "proc/self/net/dev": "Inter-|\n face |\n    lo: 0\n",
-        "proc/swaps": "Filename Type Size Used Priority\n",
-        "proc/sys/kernel/core_pattern": "core\n",
-        "proc/sys/fs/suid_dumpable": "0\n",
-        "proc/sys/kernel/yama/ptrace_scope": "1\n",
-    }
-    root = tmp_path / "host"
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    (root / "sys/class/net/lo").mkdir(parents=True)
-    return root
+    return write_host(tmp_path / "host")
 
 
 def facts_of(profile, custody):

@@ -7,25 +7,9 @@ from pathlib import Path
 import pytest
 
 from appliance.isolation import Check, Severity, Status, checks, isolated
+from tests.hosts import LOOPBACK_ONLY, MOUNTS, SOUND_HOST, join_namespace, write_host
 
-HEADER = "Inter-|   Receive\n face |bytes\n"
-SWAPS = "Filename\t\t\tType\t\tSize\tUsed\tPriority\n"
-SOUND = {
-    "sys/class/net/lo/ifindex": "1\n",
-    "proc/self/net/dev": HEADER + "    lo: 0 0\n",
-    "proc/swaps": SWAPS,
-    "proc/meminfo": "MemTotal: 1 kB\nSwapTotal:             0 kB\n",
-    "proc/sys/kernel/core_pattern": "core\n",
-    "proc/sys/fs/suid_dumpable": "0\n",
-    "proc/sys/kernel/yama/ptrace_scope": "1\n",
-}
-
-
-def write_tree(root: Path, files: dict[str, str]) -> Path:
-    for path, text in files.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text)
-    return root
+SWAPS = SOUND_HOST["proc/swaps"]
 
 
 def by_id(root: Path) -> dict[str, Check]:
@@ -33,7 +17,7 @@ def by_id(root: Path) -> dict[str, Check]:
 
 
 def test_a_sound_host_is_isolated(tmp_path):
-    found = checks(write_tree(tmp_path, SOUND))
+    found = checks(write_host(tmp_path))
     assert {check.status for check in found} == {Status.OK}
     assert isolated(found)
 
@@ -42,7 +26,7 @@ def test_a_sound_host_is_isolated(tmp_path):
     ("path", "text", "failed", "found"),
     [
         ("sys/class/net/eth0/ifindex", "2\n", "network.interfaces", "eth0"),
-        ("proc/self/net/dev", HEADER + "  lo: 0\nwlan0: 0\n", "network.interfaces", "wlan0"),
+        ("proc/self/net/dev", LOOPBACK_ONLY + "  lo: 0\nwlan0: 0\n", "network.interfaces", "wlan0"),
         ("proc/swaps", SWAPS + "/dev/sda2 partition 1 0 -2\n", "memory.swap", "in clear: /dev/sda2"),
         ("proc/swaps", SWAPS + "/swapfile file 1 0 -2\n", "memory.swap", "in clear: /swapfile"),
         ("proc/swaps", SWAPS + "/dev/zram0 partition 1 0 -2\n", "memory.swap", "in clear: /dev/zram0"),
@@ -57,7 +41,7 @@ def test_a_sound_host_is_isolated(tmp_path):
     ],
 )
 def test_each_danger_fails_its_check(tmp_path, path, text, failed, found):
-    root = write_tree(tmp_path, SOUND | {path: text})
+    root = write_host(tmp_path, {path: text})
     results = by_id(root)
     assert results[failed].status is Status.FAIL
     assert found in results[failed].found
@@ -74,7 +58,7 @@ def test_each_danger_fails_its_check(tmp_path, path, text, failed, found):
     ],
 )
 def test_what_cannot_be_read_is_unknown_and_not_isolated(tmp_path, missing, unknown):
-    root = write_tree(tmp_path, SOUND)
+    root = write_host(tmp_path)
     (root / missing).unlink()
     assert by_id(root)[unknown].status is Status.UNKNOWN
     assert "cannot be read" in by_id(root)[unknown].found
@@ -92,7 +76,7 @@ def test_no_checks_at_all_are_no_evidence():
 
 @pytest.mark.parametrize(("total", "status"), [("0", Status.NA), ("4096", Status.UNKNOWN)])
 def test_a_missing_swap_table_counts_only_where_the_kernel_has_no_swap(tmp_path, total, status):
-    root = write_tree(tmp_path, SOUND | {"proc/meminfo": f"MemTotal: 1 kB\nSwapTotal: {total} kB\n"})
+    root = write_host(tmp_path, {"proc/meminfo": f"MemTotal: 1 kB\nSwapTotal: {total} kB\n"})
     (root / "proc/swaps").unlink()
     assert by_id(root)["memory.swap"].status is status
     assert isolated(checks(root)) is (status is Status.NA)
@@ -100,10 +84,9 @@ def test_a_missing_swap_table_counts_only_where_the_kernel_has_no_swap(tmp_path,
 
 def test_encrypted_swap_and_memory_swap_are_no_danger(tmp_path):
     areas = "/dev/dm-0 partition 1 0 -2\n/dev/zram0 partition 1 0 -2\n"
-    root = write_tree(
+    root = write_host(
         tmp_path,
-        SOUND
-        | {
+        {
             "proc/swaps": SWAPS + areas,
             "sys/block/dm-0/dm/uuid": "CRYPT-PLAIN-swap\n",
             "sys/block/zram0/backing_dev": "none\n",
@@ -114,16 +97,16 @@ def test_encrypted_swap_and_memory_swap_are_no_danger(tmp_path):
 
 def test_plain_device_mapper_swap_is_in_clear(tmp_path):
     files = {"proc/swaps": SWAPS + "/dev/dm-0 partition 1 0 -2\n", "sys/block/dm-0/dm/uuid": "LVM-abc\n"}
-    assert by_id(write_tree(tmp_path, SOUND | files))["memory.swap"].status is Status.FAIL
+    assert by_id(write_host(tmp_path, files))["memory.swap"].status is Status.FAIL
 
 
 def test_a_kernel_without_yama_has_the_danger(tmp_path):
-    root = write_tree(tmp_path, {k: v for k, v in SOUND.items() if "yama" not in k})
+    root = write_host(tmp_path, without="yama")
     assert by_id(root)["memory.ptrace-scope"].status is Status.FAIL
 
 
 def test_a_file_far_larger_than_any_such_file_is_unknown(tmp_path):
-    root = write_tree(tmp_path, SOUND | {"proc/sys/fs/suid_dumpable": "0" * 300_000})
+    root = write_host(tmp_path, {"proc/sys/fs/suid_dumpable": "0" * 300_000})
     assert by_id(root)["memory.suid-dumpable"].status is Status.UNKNOWN
 
 
@@ -134,3 +117,51 @@ def test_every_check_says_how_to_mend_it_and_this_host_can_be_asked():
         assert check.found
         assert check.mend
         assert check.evidence.startswith("/")
+
+
+def test_an_interface_that_was_moved_to_another_namespace_is_found(tmp_path):
+    root = write_host(
+        tmp_path, {"proc/7/net/dev": LOOPBACK_ONLY, "proc/9/net/dev": LOOPBACK_ONLY + "wlan0: 0\n"}
+    )
+    join_namespace(root, "7", "4026531840")
+    assert by_id(root)["network.namespaces"].found == "1 namespaces, loopback only"
+    join_namespace(root, "9", "4026532288")
+    found = by_id(root)["network.namespaces"]
+    assert (found.status, found.found) == (Status.FAIL, "wlan0 in net:[4026532288] of process 9")
+    assert not isolated(checks(root))
+
+
+def test_a_namespace_that_only_a_mount_keeps_is_found(tmp_path):
+    pinned = "90 22 0:4 net:[4026532288] /run/netns/x rw - nsfs nsfs rw\n"
+    found = by_id(write_host(tmp_path, {"proc/self/mountinfo": MOUNTS + pinned}))["network.namespaces"]
+    assert (found.status, found.found) == (Status.FAIL, "net:[4026532288], in which no process is")
+
+
+def test_hidden_processes_are_not_taken_for_none(tmp_path):
+    root = write_host(tmp_path, without="proc/1/")
+    (root / "proc/1/ns/net").unlink()
+    join_namespace(root, "50", "4026531840")
+    (root / "proc/50/net").mkdir()
+    (root / "proc/50/net/dev").write_text(LOOPBACK_ONLY)
+    assert by_id(root)["network.namespaces"].status is Status.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("mount", "status"),
+    [
+        ("80 22 0:50 / /mnt rw - nfs4 server:/x rw,vers=4.2", Status.FAIL),
+        ("80 22 0:50 / /mnt rw - fuse.sshfs a@b:/x rw", Status.FAIL),
+        ("80 22 0:50 / /mnt rw - 9p host rw,trans=tcp,port=564", Status.FAIL),
+        ("80 22 0:50 / /mnt rw - 9p share rw,trans=virtio", Status.OK),
+        ("80 22 0:50 / /mnt rw shared:4 - vfat /dev/sdb1 rw", Status.OK),
+        ("80 22 - nfs", Status.FAIL),
+    ],
+)
+def test_a_network_file_system_is_a_way_out(tmp_path, mount, status):
+    root = write_host(tmp_path, {"proc/self/mountinfo": f"{MOUNTS}{mount}\n"})
+    assert by_id(root)["network.file-systems"].status is status
+
+
+def test_a_table_of_mounts_that_is_none_is_unknown(tmp_path):
+    root = write_host(tmp_path, {"proc/self/mountinfo": "garbage\n"})
+    assert by_id(root)["network.file-systems"].status is Status.UNKNOWN
