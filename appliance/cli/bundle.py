@@ -17,6 +17,7 @@ from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
 from appliance.bundle.folder import MANIFEST, BundleFolder
 from appliance.bundle.heal import damaged_files, heal_bundle
 from appliance.bundle.manifest import Manifest, parse_manifest, target_of
+from appliance.bundle.media import bundle_at, folder_of
 from appliance.bundle.names import media_type_of
 from appliance.bundle.open import open_bundle, read_manifest, read_signed
 from appliance.bundle.signer import load_signer, load_verifier
@@ -37,7 +38,9 @@ if TYPE_CHECKING:
 KINDS = ("corpus", "config", "weights")
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
-bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+bundle_argument = click.argument(
+    "bundle", type=click.Path(path_type=Path), callback=lambda _context, _parameter, path: bundle_at(path)
+)
 trust_option = click.option(
     "--trust",
     type=click.Path(path_type=Path),
@@ -67,9 +70,9 @@ def bundle_command() -> None:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     required=True,
-    help="Folder to write the bundle's folder into.",
+    help="Folder, or mounted device, to write the bundle's folder into.",
 )
 @click.option(
     "--name", "corpus", help="Name of the corpus that texts become.  [default: the folder's or file's]"
@@ -111,6 +114,7 @@ def create_command(
     judge_configs(sources)
     signer = load_signer(sign)
     to = recipient_text(recipient)
+    out = folder_of(out) if out.exists() else out
     out.mkdir(parents=True, exist_ok=True)
     folder = create_bundle(
         [member_of(source) for source in sources],

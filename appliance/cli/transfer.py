@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from appliance.bundle.media import bundle_at, folder_of
 from appliance.cli.files import folder_descriptor, recipient_text, request_id
 from appliance.cli.output import emit_json, emit_json_line, emit_table, printable, size_text
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
@@ -23,8 +24,8 @@ NOT_SIGNED = (
 @json_option
 @pass_session
 def import_command(session: Session, *, bundle: Path, as_json: bool) -> None:
-    """Take BUNDLE, a *.bundle folder from a trusted signer, into the vault."""
-    with folder_descriptor(bundle, "bundle") as folder_fd:
+    """Take BUNDLE into the vault: a *.bundle folder of a trusted signer, or the medium that one lies on."""
+    with folder_descriptor(bundle_at(bundle), "bundle") as folder_fd:
         reply = session.call("ImportBundle", {"folder_fd": 0}, [folder_fd])
     if as_json:
         emit_json(reply)
@@ -55,9 +56,9 @@ def import_command(session: Session, *, bundle: Path, as_json: bool) -> None:
 @click.option("--request", required=True, metavar="FILE_OR_ID", help="The request that officers approved.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path),
     required=True,
-    help="Folder to write the bundle's folder into.",
+    help="Folder, or mounted device, to write the bundle's folder into.",
 )
 @json_option
 @pass_session
@@ -81,6 +82,7 @@ def export_command(
         "request": request_id(request),
     }
     parameters |= {"metrics": True} if metrics else {}
+    out = folder_of(out) if out.exists() else out
     out.mkdir(exist_ok=True)
     bundle: str | None = None
     with folder_descriptor(out, "output") as folder_fd:

@@ -726,7 +726,7 @@ def test_an_import_hands_over_the_folder_and_lists_what_came(daemon, run, tmp_pa
 def test_a_bundle_that_is_not_there_is_a_missing_medium(daemon, run, tmp_path):
     done = run("import", str(tmp_path / "x.bundle"))
     assert done.exit_code == 4
-    assert f"bundle: no folder {tmp_path}/x.bundle" in done.stderr
+    assert f"expected a folder or a device at {tmp_path}/x.bundle" in done.stderr
     assert daemon.asked == []
 
 
