@@ -120,7 +120,7 @@ def bundle_at(path: Path, root: Path = Path("/")) -> Path:
 
 
 def _is_removable(disk: Path) -> bool:
-    """Say whether a disk can be pulled: a stick says so itself, a disk in a USB case by its place in the tree."""
+    """Say whether a disk can be pulled: a stick says so, a disk in a USB case is where the bus is."""
     if _read(disk / "removable") == "1":
         return True
     return any(part.rstrip("0123456789") in _BUSES for part in disk.resolve().parts)
