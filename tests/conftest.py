@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
+from tests.browser import browse  # noqa: F401  a fixture
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -57,6 +57,7 @@ SECTIONS = (
             Entry("train", "train", "Train a model from a sealed config, and watch it."),
             Entry("jobs", "train", "List jobs."),
             Entry("watch", "train", "Follow a job."),
+            Entry("report", "report", "Draw one job as a page: curves, lineage, decisions, proof."),
             Entry("stop", "train", "Stop a job after its present step, with a checkpoint."),
             Entry("account", "account", "Show what a job computed, and how fast."),
             Entry("sample", "sample", "Let a model continue a text."),

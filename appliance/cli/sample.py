@@ -62,7 +62,7 @@ def sample_command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Let MODEL continue a text; prints the prompt and what follows as it comes."""
+    """Let MODEL, or MODEL@VERSION, continue a text; prints the prompt and what follows as it comes."""
     text = sys.stdin.read() if prompt == "-" else prompt
     parameters = {
         "model": model,

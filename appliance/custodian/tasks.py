@@ -78,7 +78,7 @@ async def sample(
         )
         raise UsageError(limits)
     job = new_job_id("sample")
-    weights = core.find("weights", model)
+    weights = _weights(core, model)
     if weights is None:
         core.gate.request(person, "sample", NamedObject("weights", model), job=job)
         raise UnknownObject(f"there are no weights named {model}")
@@ -122,6 +122,15 @@ async def sample(
     finally:
         await worker.end()
         core.live.revoke_job(job)
+
+
+def _weights(core: Core, model: str) -> Object | None:
+    """Return the newest weights of a name, or of NAME@VERSION that one version."""
+    name, at, version = model.partition("@")
+    if not at:
+        return core.find("weights", model)
+    found = (row for row in core.catalog.list("weights") if (row.name, str(row.version)) == (name, version))
+    return next(found, None)
 
 
 def config_of(core: Core, weights: Object) -> Object:

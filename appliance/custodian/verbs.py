@@ -30,6 +30,7 @@ from appliance.custodian.replays import Replays
 from appliance.custodian.sealing import Sealing, look, secret_of
 from appliance.custodian.trains import Trains
 from appliance.custodian.vaulting import Vaulting
+from appliance.custodian.watching import Watching
 from appliance.errors import SealedError, UnknownObject, UsageError
 from appliance.gate import NamedObject, Thing
 from appliance.grants import LiveGrants
@@ -67,7 +68,6 @@ class Verbs:
             "Train": self.train,
             "ListJobs": self.list_jobs,
             "ListObjects": self.list_objects,
-            "Watch": self.watch,
             "Stop": self.stop,
             "Sample": self.sample,
             "Export": self.export,
@@ -77,6 +77,7 @@ class Verbs:
             **self._sealing.table(),
             **Audits(self._core).table(),
             **self._accounts.table(),
+            **Watching(self._core, self._trains).table(),
             **Evaluations(self._core, self._environment).table(),
             **Replays(self._core, self._environment).table(),
             **Custodies(self._core, self._unsealing).table(),
@@ -166,26 +167,6 @@ class Verbs:
         self._decide(caller, "status")
         for row in self._core.catalog.list(caller.text("kind") or None):
             yield {"object": object_json(row)}
-
-    async def watch(self, caller: Caller) -> AsyncGenerator[Answer, None]:
-        """Yield a job's events after `after` as they come; of an earlier start's job, its last state."""
-        job = caller.text("job")
-        look(self._core, caller, "status")
-        training = self._trains.find(job)
-        if training is not None:
-            async for event in training.run.follow(caller.number("after")):
-                yield {"event": event_json(event)}
-            return
-        row = self._core.catalog.job(job)
-        last: dict[str, JSON] = {
-            "seq": 1,
-            "kind": row.state,
-            "step": row.step,
-            "steps": row.steps,
-            "elapsed_s": 0.0,
-            "reason": row.reason,
-        }
-        yield {"event": event_json(last)}
 
     async def stop(self, caller: Caller) -> Answer:
         """Ask a running job to end with a checkpoint."""
@@ -316,9 +297,3 @@ def job_json(row: Job) -> dict[str, JSON]:
         "reason": row.reason,
         "results": list(row.results),
     }
-
-
-def event_json(event: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Return an event as the interface's type Event, absent figures as null."""
-    optional = ("loss", "bits_per_byte", "learning_rate", "tokens_per_s", "object", "reason")
-    return {**dict.fromkeys(optional), **event}

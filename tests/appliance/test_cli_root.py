@@ -31,6 +31,9 @@ HEAVY = (
     "policy",
     "audit",
     "asyncio",
+    "rich",
+    "jinja2",
+    "matplotlib",
 )
 
 

@@ -1,40 +1,25 @@
 """The page in a real browser: nothing runs, nothing is asked for, nothing sticks out.
 
-Needs the package `chromium`; says aloud that it is skipped elsewhere. The browser may reach nothing: no name
-resolves for it. KEEP_SCREENSHOTS=FOLDER keeps the pictures.
+Needs the package `chromium`; says aloud that it is skipped elsewhere.
 """
 
 from __future__ import annotations
-
-import html
-import json
-import os
-import re
-import shutil
-import struct
-import subprocess
-import zlib
-from pathlib import Path
 
 import pytest
 
 from audit.__main__ import main
 from audit.log import Log
 from tests.audit.story import BEGAN_S, SECRET, WEIGHTS, day, decision, fact
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-HOSTILE = (
-    "<script>document.title='owned'</script><img src=http://198.51.100.7/x onerror=document.title='owned'>"
+from tests.browser import (
+    HOSTILE,
+    MARKS,
+    broken,
+    demand_readable,
+    requested,
+    widths_in_frames,
 )
-QUIET = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
-    *("--disable-component-update", "--disable-sync", "--disable-extensions", "--hide-scrollbars"),
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-]
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: the page was not looked at in a browser"),
-    pytest.mark.timeout(240),  # a browser on a busy machine
-]
+
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
@@ -57,36 +42,6 @@ def page(tmp_path_factory, signer):
     return out
 
 
-@pytest.fixture
-def browse(tmp_path):
-    def run(page, *options):
-        log = tmp_path / "net.json"
-        done = subprocess.run(
-            [
-                *(CHROMIUM, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}"),
-                *("--enable-logging=stderr", *options, page.as_uri()),
-            ],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
-        return done, log
-
-    return run
-
-
-def requested(net_log):
-    """Every address that a page asked for; what the browser wants for itself has no origin."""
-    text = net_log.read_text()
-    if not text.rstrip().endswith("}"):  # the browser was ended while it wrote
-        text = text.rstrip().rstrip(",") + "]}"
-    events = json.loads(text)["events"]
-    asked = [event["params"] for event in events if "initiator" in event.get("params", {})]
-    return {params["url"] for params in asked if params["initiator"] != "not an origin"}
-
-
 def test_nothing_runs_and_nothing_is_asked_for(page, browse):
     done, net_log = browse(page, "--dump-dom")
     assert "<title>Audit of log.example/test</title>" in done.stdout
@@ -96,14 +51,6 @@ def test_nothing_runs_and_nothing_is_asked_for(page, browse):
     assert "CONSOLE" not in done.stderr
     assert "Content Security Policy" not in done.stderr
     assert requested(net_log) == set()
-
-
-def broken(page, folder, *, policy):
-    """The page as a mistake in escaping would have made it, with its policy or without."""
-    text = page.read_text().replace("<main>", f"<main>{HOSTILE}<p style='color:red'>x</p>", 1)
-    found = folder / "broken.html"
-    found.write_text(text if policy else re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", text))
-    return found
 
 
 def test_the_policy_stops_a_script_that_got_in(page, browse, tmp_path):
@@ -123,75 +70,8 @@ def test_without_escaping_and_policy_both_attacks_would_be_seen_here(page, brows
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_can_be_read_at_both_widths(page, browse, tmp_path, width, scheme):
-    picture = tmp_path / f"{width}-{scheme}.png"
-    dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
-    browse(page, f"--window-size={width},6000", f"--screenshot={picture}", *dark)
-    if kept := os.environ.get("KEEP_SCREENSHOTS"):
-        shutil.copy(picture, Path(kept) / picture.name)
-    found_width, height, rows = pixels(picture)
-    assert (found_width, height) == (width, 6000)
-    paper = rows[2][:3]
-    assert (min(paper) > 200) == (scheme == "light")
-    drawn = [number for number, row in enumerate(rows) if row != paper * width]
-    assert drawn[0] < 100
-    assert drawn[-1] > 1500
-    # Nothing sticks out to the right: the outermost pixels are paper from top to bottom.
-    assert all(row[-12:] == paper * 4 for row in rows)
+    demand_readable(page, browse, tmp_path, width, scheme, least=1500)
 
 
 def test_nothing_is_wider_than_a_phone(page, browse, tmp_path):
-    """Measured by a script, so in a copy without the policy, in a frame as wide as the screen."""
-    text = re.sub('<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
-    script = "<script>parent.document.title += ' ' + document.documentElement.scrollWidth</script>"
-    inner = html.escape(text.replace("</body>", f"{script}</body>"))
-    frames = "".join(
-        f'<iframe width="{width}" height="900" srcdoc="{inner}"></iframe>' for width in (1280, 400)
-    )
-    outer = tmp_path / "frames.html"
-    outer.write_text(f"<!DOCTYPE html><style>iframe {{ border: 0 }}</style><title>found</title>{frames}")
-    done, _ = browse(outer, "--dump-dom")
-    found = re.search("<title>found([^<]*)</title>", done.stdout)
-    assert sorted(found[1].split()) == ["1280", "400"]
-
-
-def pixels(picture):
-    """Width, height and rows of RGB bytes of a PNG without interlacing, by its specification's filters."""
-    data = picture.read_bytes()
-    position, parts = 8, []
-    while position < len(data):
-        (length,) = struct.unpack(">I", data[position : position + 4])
-        kind, body = data[position + 4 : position + 8], data[position + 8 : position + 8 + length]
-        if kind == b"IHDR":
-            width, height, depth, colour = struct.unpack(">IIBB", body[:10])
-        parts += [body] if kind == b"IDAT" else []
-        position += length + 12
-    assert (depth, colour in {2, 6}) == (8, True)
-    size = 3 if colour == 2 else 4
-    raw, rows, above = zlib.decompress(b"".join(parts)), [], bytes(width * size)
-    for number in range(height):
-        begin = number * (width * size + 1)
-        above = unfilter(raw[begin], bytearray(raw[begin + 1 : begin + 1 + width * size]), above, size)
-        rows.append(above if size == 3 else b"".join(above[i : i + 3] for i in range(0, len(above), 4)))
-    return width, height, rows
-
-
-def unfilter(kind, row, above, size):
-    if kind == 0:
-        return bytes(row)
-    if kind == 2 and not any(row):
-        return above
-    for i in range(len(row)):
-        left = row[i - size] if i >= size else 0
-        corner = above[i - size] if i >= size else 0
-        if kind == 1:
-            guess = left
-        elif kind == 2:
-            guess = above[i]
-        elif kind == 3:
-            guess = (left + above[i]) // 2
-        else:
-            p = left + above[i] - corner
-            nearest = min((abs(p - left), 0), (abs(p - above[i]), 1), (abs(p - corner), 2))[1]
-            guess = (left, above[i], corner)[nearest]
-        row[i] = (row[i] + guess) & 255
-    return bytes(row)
+    assert widths_in_frames(page, browse, tmp_path) == ["1280", "400"]
