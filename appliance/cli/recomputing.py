@@ -9,20 +9,33 @@ from pathlib import Path
 
 from appliance.cli.files import read_small
 from appliance.errors import IntegrityError, UsageError
+from appliance.training.bpe import BytePairs
 from appliance.training.checkpoint import Digests, TrainingState
-from appliance.training.config import parse_config
+from appliance.training.config import TrainConfig, parse_config
 from appliance.training.data import Corpus
+from appliance.training.keys import BYTES
 from appliance.training.replay import replay
 from appliance.training.safetensors import Array
+from appliance.training.source import read_at
 from appliance.training.tensorfile import TensorFile
-from appliance.training.tokenizer import ByteTokenizer
+from appliance.training.tokenizer import (
+    MAX_TOKENIZER_BYTES,
+    ByteTokenizer,
+    Tokenizer,
+    parse_tokenizer,
+)
 from appliance.training.trainer import Trainer
 from kernels import Backend, backend, fastest
 from kernels.errors import BackendMissing
 
 
 def recompute(
-    config: Path, corpora: Sequence[Path], weights: Path | None, optimizer: Path | None, steps: Sequence[int]
+    config: Path,
+    corpora: Sequence[Path],
+    tokenizer: Path | None,
+    weights: Path | None,
+    optimizer: Path | None,
+    steps: Sequence[int],
 ) -> Iterator[Digests]:
     """Yield the digests of the states after `steps`; raises ContentRefused where files do not fit."""
     parsed = parse_config(read_small(config, "config"))
@@ -35,9 +48,20 @@ def recompute(
             f"recompute: expected {len(names)} corpora, in the order {', '.join(names)}, found {len(corpora)}"
         )
     sources = {name: _OpenFile(path) for name, path in zip(names, corpora, strict=True)}
-    corpus = Corpus(sources, ByteTokenizer(), parsed)
+    corpus = Corpus(sources, _tokens(parsed, tokenizer), parsed)
     ops = _arithmetic(state.metadata.get("backend", "") if state else "", parsed.train.threads or None)
     return replay(Trainer(parsed, corpus, ops, state), steps)
+
+
+def _tokens(config: TrainConfig, path: Path | None) -> Tokenizer:
+    """Open the tokenizer that cuts the config's corpora; raises UsageError for one too few or too many."""
+    if (config.data.tokenizer == BYTES) != (path is None):
+        wanted = "none: the config reads bytes" if path else "the one of the job: the config reads byte pairs"
+        raise UsageError(f"recompute: expected as --tokenizer {wanted}, found {path or 'none'}")
+    if path is None:
+        return ByteTokenizer()
+    with closing(_OpenFile(path)) as source:
+        return BytePairs(parse_tokenizer(read_at(source, 0, min(source.size, MAX_TOKENIZER_BYTES + 1))))
 
 
 def _arithmetic(name: str, threads: int | None) -> Backend:

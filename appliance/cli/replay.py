@@ -78,6 +78,9 @@ def _difference_text(item: dict[str, Any]) -> str:
     "--corpus", type=click.Path(path_type=Path), multiple=True, required=True, help="Plaintext of the corpus."
 )
 @click.option(
+    "--tokenizer", type=click.Path(path_type=Path), help="The job's tokenizer, where it reads byte pairs."
+)
+@click.option(
     "--weights", type=click.Path(path_type=Path), help="Weights to begin with; none: the first ones."
 )
 @click.option("--optimizer", type=click.Path(path_type=Path), help="Optimizer's state that belongs to them.")
@@ -102,6 +105,7 @@ def recompute_command(
     *,
     config: Path,
     corpus: tuple[Path, ...],
+    tokenizer: Path | None,
     weights: Path | None,
     optimizer: Path | None,
     steps: tuple[int, ...],
@@ -120,7 +124,7 @@ def recompute_command(
 
     wanted = [(read_entry(path), read_salt(salt)) for path, salt in claims]
     open_claims = list(wanted)
-    for found in recompute(config, corpus, weights, optimizer, sorted(set(steps))):
+    for found in recompute(config, corpus, tokenizer, weights, optimizer, sorted(set(steps))):
         equal = [
             claim
             for claim in open_claims

@@ -16,7 +16,7 @@ from appliance.cli.session import Session, Verb, example, json_option, pass_sess
 @click.argument("model")
 @click.option("--prompt", required=True, help="Text to continue; `-` reads it from standard input.")
 @click.option(
-    "--length", type=click.IntRange(min=1), default=256, show_default=True, help="Tokens (bytes) to generate."
+    "--length", type=click.IntRange(min=1), default=256, show_default=True, help="Bytes of text, at most."
 )
 @click.option(
     "--temperature",

@@ -12,7 +12,7 @@ from appliance.catalog import Object
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
-from appliance.custodian.tasks import config_of
+from appliance.custodian.models import Model, model_of
 from appliance.custodian.workers import Worker
 from appliance.errors import UnknownObject
 from appliance.gate import NamedObject
@@ -40,11 +40,11 @@ class Evaluations:
         job = new_job_id("evaluate")
         weights = self._find(person, job, "weights", caller.text("model"))
         corpus = self._find(person, job, "corpus", caller.text("corpus"))
-        config = config_of(core, weights)
-        named = (weights.id, config.id, corpus.id)
+        model = model_of(core, weights)
+        named = (*model.ids, corpus.id)
         core.gate.request(person, "evaluate", weights, job=job, named=named)
         run = Run(core, job, person.id, "evaluate", named)
-        found = await self._measured(run, {"config": config, "weights": weights, "corpus": corpus})
+        found = await self._measured(run, model, corpus)
         secret = {
             "tokens": found.tokens,
             "size_bytes": found.size_bytes,
@@ -60,12 +60,12 @@ class Evaluations:
             "bits_per_byte": round(found.bits_per_byte, DIGITS),
         }
 
-    async def _measured(self, run: Run, inputs: Mapping[str, Object]) -> Evaluated:
+    async def _measured(self, run: Run, model: Model, corpus: Object) -> Evaluated:
         core = self._core
         worker = await Worker.start("evaluate", run.job, core.facts.profile, environment=self._environment)
         try:
-            for role, row in inputs.items():
-                run.give(worker, role, row)
+            model.give(run, worker)
+            run.give(worker, corpus.kind, corpus)
             worker.proceed()
             return await worker.expect(Evaluated)
         finally:

@@ -44,8 +44,8 @@ from appliance.custodian.files import give_bytes
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.lineages import lineage_files
 from appliance.custodian.metrics import FILE as METRICS
+from appliance.custodian.models import model_of
 from appliance.custodian.requests import Subject, export_of, metrics_export_of
-from appliance.custodian.tasks import config_of
 from appliance.custodian.workers import Worker, key_pipe
 from appliance.custody.release import Output
 from appliance.errors import IntegrityError, PolicyRefused, ProtocolError, SpaceExhausted
@@ -106,7 +106,7 @@ async def export(
         check_writable_by(folder_fd, wanted.uid)
         weights, approved = approved_export(core, wanted)
         job = new_job_id("export")
-        named = (weights.id, config_of(core, weights).id)
+        named = model_of(core, weights).ids
         size = weights.size if wanted.metrics is None else len(wanted.metrics)
         decided = _decide(core, person, approved, _subject(weights, wanted), job, named, size)
         run = Run(core, job, person.id, "export", named if wanted.metrics is None else ())
@@ -249,8 +249,7 @@ class _Export:
         if self._wanted.metrics is not None:
             return self._prepare_metrics(worker, label, self._wanted.metrics)
         weights = self._weights
-        self._run.give(worker, "weights", weights)
-        self._run.give(worker, "config", config_of(self._core, weights))
+        model_of(self._core, weights).give(self._run, worker)
         worker.proceed()
         found = [await worker.expect(MemberHashed) for _ in FILES_FROM_WORKER]
         if tuple(sorted(member.name for member in found)) != FILES_FROM_WORKER:

@@ -55,5 +55,6 @@ async def publish_tokenizer(core: Core, run: Run, outputs: Outputs, message: Mad
     if outputs.kind_of(message.token) != TOKENIZER or any(used.kind == TOKENIZER for used in run.used):
         raise ProtocolError("a training worker named another output than its one tokenizer")
     (made,) = await outputs.publish([message.token], run.used)
+    run.name(made, by=run.used[0])  # each other rank is given it
     run.used.append(made)
     run.keep(core.gate.receipt_of(made.log_index))

@@ -11,6 +11,7 @@ from appliance.catalog import Object
 from appliance.custodian import leaving
 from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
+from appliance.custodian.models import model_of
 from appliance.custodian.outputs import Outputs
 from appliance.custodian.workers import Worker, checked_name
 from appliance.errors import ProtocolError, UnknownObject, UsageError
@@ -82,8 +83,7 @@ async def sample(
     if weights is None:
         core.gate.request(person, "sample", NamedObject("weights", model), job=job)
         raise UnknownObject(f"there are no weights named {model}")
-    config = config_of(core, weights)
-    named = (weights.id, config.id)
+    found = model_of(core, weights)
     asked = (core, "text", f"Person:{person.id}", int(numbers["length"]))
     core.gate.request(
         person,
@@ -91,15 +91,14 @@ async def sample(
         weights,
         leaving.facts(*asked),
         job=job,
-        named=named,
+        named=found.ids,
         lacks=leaving.lacks(*asked),
     )
     leaving.charge(*asked, person=person.id, job=job)
-    run = Run(core, job, person.id, "sample", named)
+    run = Run(core, job, person.id, "sample", found.ids)
     worker = await Worker.start("sample", job, core.facts.profile, dict(numbers), environment)
     try:
-        run.give(worker, "weights", weights)
-        run.give(worker, "config", config)
+        found.give(run, worker)
         worker.proceed()
         length = 0
         while True:
@@ -108,7 +107,7 @@ async def sample(
                 break
             if not isinstance(message, Text):
                 raise ProtocolError(f"a sampling worker said {type(message).__name__}")
-            length += len(message.text)  # an honest one says at most a character a byte
+            length += len(message.text.encode("utf-8"))  # what was charged, and what a client gets
             if length > int(numbers["length"]):
                 raise ProtocolError("a sampling worker said more than was asked for and counted")
             yield message.text
@@ -117,7 +116,7 @@ async def sample(
             "Custodian:custodian",
             "sample",
             f"JobRecord:{job}",
-            {"job": job, "characters": length},
+            {"job": job, "bytes": length},
         )
     finally:
         await worker.end()
@@ -131,12 +130,3 @@ def _weights(core: Core, model: str) -> Object | None:
         return core.find("weights", model)
     found = (row for row in core.catalog.list("weights") if (row.name, str(row.version)) == (name, version))
     return next(found, None)
-
-
-def config_of(core: Core, weights: Object) -> Object:
-    """Return the config that weights were trained with; raises UnknownObject where there is none."""
-    for parent in weights.parents:
-        row = core.catalog.get(parent)
-        if row.kind == "config":
-            return row
-    raise UnknownObject(f"weights {weights.name} name no config among their parents: see `appliance objects`")

@@ -19,12 +19,14 @@ from appliance.bundle.parts import PartOutput, PartWriter
 from appliance.bundle.stream import Member, Readable, bytes_member, digest_member
 from appliance.messages import Channel
 from appliance.training.architecture import architecture_json
+from appliance.training.bpe import BytePairs
 from appliance.training.config import parse_config
-from appliance.training.tokenizer import ByteTokenizer, check_vocabulary
+from appliance.training.tokenizer import Tokenizer, check_vocabulary
+from appliance.worker.corpora import open_tokenizer
 from appliance.worker.port import Port, SealedInput, read_key
 from appliance.worklink import Begin, Finished, GivePart, MemberHashed, PartDone
 
-TOKENIZER = {"type": "bytes", "vocabulary": 256}
+BYTES = {"type": "bytes", "vocabulary": 256}
 
 
 def run(channel: Channel, begin: Begin) -> None:
@@ -49,7 +51,8 @@ def _model_folder(inputs: dict[str, SealedInput]) -> list[Member]:
     weights, config = inputs["weights"], inputs["config"]
     with contextlib.closing(config.reader()) as reader:
         parsed = parse_config(reader.read())
-    check_vocabulary(ByteTokenizer(), parsed.model)  # KNOWN: a folder with byte pairs is not made yet
+    tokenizer = open_tokenizer(inputs.get("tokenizer"))
+    check_vocabulary(tokenizer, parsed.model)
 
     @contextlib.contextmanager
     def plaintext() -> Iterator[Readable]:
@@ -58,8 +61,15 @@ def _model_folder(inputs: dict[str, SealedInput]) -> list[Member]:
     return [
         Member("model/model.safetensors", SAFETENSORS, weights.reader().size, plaintext),
         bytes_member("model/config.json", JSON_TEXT, architecture_json(parsed.model)),
-        bytes_member("model/tokenizer.json", JSON_TEXT, json.dumps(TOKENIZER, sort_keys=True).encode()),
+        bytes_member("model/tokenizer.json", JSON_TEXT, _public(tokenizer)),
     ]
+
+
+def _public(tokenizer: Tokenizer) -> bytes:
+    """Return `tokenizer.json`: byte pairs as the public `tokenizers` library reads them."""
+    if isinstance(tokenizer, BytePairs):
+        return tokenizer.public_json()
+    return json.dumps(BYTES, sort_keys=True).encode("ascii")
 
 
 def _label(data: bytes) -> Label:

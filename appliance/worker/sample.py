@@ -1,9 +1,11 @@
-"""Sample from one model: granted weights and config in, text out, a piece at a time."""
+"""Sample from one model: granted weights, config and tokenizer in, text out, a piece at a time."""
 
 from __future__ import annotations
 
 import codecs
+import itertools
 import time
+from collections.abc import Iterable, Iterator
 
 from appliance.errors import UsageError
 from appliance.messages import Channel
@@ -11,7 +13,8 @@ from appliance.training.config import parse_config
 from appliance.training.model import GPT
 from appliance.training.sample import SampleSettings, sample, until
 from appliance.training.tensorfile import TensorFile
-from appliance.training.tokenizer import ByteTokenizer, check_vocabulary
+from appliance.training.tokenizer import check_vocabulary
+from appliance.worker.corpora import open_tokenizer
 from appliance.worker.port import Port
 from appliance.worklink import Begin, Finished, Text
 from kernels import fastest
@@ -20,27 +23,43 @@ PIECE_S = 0.1
 
 
 def run(channel: Channel, begin: Begin) -> None:
-    """Stream one continuation; bytes that are not UTF-8 appear as the replacement character."""
+    """Stream one continuation of at most the bytes that were asked for."""
     port = Port(channel)
     inputs = port.inputs()
     with inputs["config"].reader() as reader:
         config = parse_config(reader.read())
-    check_vocabulary(ByteTokenizer(), config.model)  # KNOWN: text of byte pairs is not sampled yet
+    tokenizer = open_tokenizer(inputs.get("tokenizer"))
+    check_vocabulary(tokenizer, config.model)
     model = GPT(config.model, fastest()[0])
     with inputs["weights"].reader() as reader:
         model.open(TensorFile(reader))
     prompt, stop, settings = _settings(begin)
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text, told, length = "", time.monotonic(), 0
-    pieces = (bytes([token]) for token in sample(model, prompt, settings))
-    for piece in until(pieces, stop) if stop else pieces:
-        length += len(piece)
-        text += decoder.decode(piece)
-        if text and time.monotonic() - told >= PIECE_S:
-            port.send(Text(text))
-            text, told = "", time.monotonic()
-    port.send(Text(text + decoder.decode(b"", final=True)))
+    tokens = sample(model, tokenizer.encode(prompt, "prompt").tolist(), settings)
+    pieces = (tokenizer.bytes_of(token) for token in tokens)  # a byte each at least: enough for the length
+    waiting, told, length = "", time.monotonic(), 0
+    for text in within(until(pieces, stop) if stop else pieces, settings.length):
+        waiting += text
+        length += len(text.encode("utf-8"))
+        if waiting and time.monotonic() - told >= PIECE_S:
+            port.send(Text(waiting))
+            waiting, told = "", time.monotonic()
+    port.send(Text(waiting))
     port.send(Finished(length, stopped=length < settings.length))
+
+
+def within(pieces: Iterable[bytes], size_bytes: int) -> Iterator[str]:
+    """Decode UTF-8 as long as it fits `size_bytes`, whole characters only.
+
+    Bytes that are not UTF-8 appear as the replacement character, and count as the three that it takes.
+    """
+    decoder, left = codecs.getincrementaldecoder("utf-8")("replace"), size_bytes
+    for piece in itertools.chain(pieces, [None]):
+        text = decoder.decode(piece or b"", final=piece is None)
+        fits = text.encode("utf-8")[:left].decode("utf-8", "ignore")
+        left -= len(fits.encode("utf-8"))
+        yield fits
+        if fits != text or not left:
+            return
 
 
 def _settings(begin: Begin) -> tuple[bytes, bytes, SampleSettings]:

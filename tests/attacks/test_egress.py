@@ -256,7 +256,10 @@ def test_what_the_ledger_gathers_bit_by_bit_is_what_it_gathers_at_once(small):
     assert fresh.clock.seconds == small.core.ledger.clock.seconds
 
 
-def test_a_sampler_that_says_more_than_was_asked_for_and_counted_is_cut(model, monkeypatch):
+@pytest.mark.parametrize(
+    "piece", ["AAAA", "\U0001f511"]
+)  # four bytes each: characters are not what is counted
+def test_a_sampler_that_says_more_than_was_asked_for_and_counted_is_cut(model, monkeypatch, piece):
     class Talker:
         ended = False
 
@@ -278,14 +281,14 @@ def test_a_sampler_that_says_more_than_was_asked_for_and_counted_is_cut(model, m
 
     async def said():
         numbers = {"prompt": "x", "length": 10, "stop": ""}
-        async for piece in tasks.sample(model.sim.core, {}, model.sim.operator, "tiny", numbers):
-            heard.write(piece)
+        async for text in tasks.sample(model.sim.core, {}, model.sim.operator, "tiny", numbers):
+            heard.write(text)
 
-    words = iter([Text("AAAA")] * 50)
+    words = iter([Text(piece)] * 50)
     heard = io.StringIO()
     monkeypatch.setattr(tasks, "Worker", Talker)
     with pytest.raises(ProtocolError, match="said more than was asked for"):
         asyncio.run(said())
-    assert heard.getvalue() == "A" * 8
+    assert heard.getvalue() == 2 * piece
     assert Talker.ended
     assert [charge.size_bytes for charge in model.sim.core.ledger.charges] == [10]
