@@ -64,10 +64,14 @@ class SpaceExhausted(ApplianceError):
 
 
 class IntegrityError(ApplianceError):
-    """Bytes differ from what was sealed, hashed or logged."""
+    """Bytes differ from what was sealed, hashed or logged; `chunk` of a payload, where it is known, or -1."""
 
     exit_code = 6
     code = "integrity"
+
+    def __init__(self, message: str, *, chunk: int = -1) -> None:
+        super().__init__(message)
+        self.chunk = chunk
 
 
 class SignatureError(ApplianceError):

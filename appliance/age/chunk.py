@@ -104,7 +104,8 @@ class Lane:
             plain[:] = bytes(size)
             raise IntegrityError(
                 f"payload: chunk {index} does not fit its tag; it was altered, cut or moved, or the key is "
-                "another object's; discard the output"
+                "another object's; discard the output",
+                chunk=index,
             ) from error
 
 

@@ -133,7 +133,7 @@ class PayloadReader(io.RawIOBase):
         """Read `count` chunks from `index` into `room` and open them into the beginning of `out`."""
         end = min((index + count) * SEALED_SIZE, self._length)
         sealed = room[: end - index * SEALED_SIZE]
-        _pread(self._fd, sealed, self._offset + index * SEALED_SIZE)
+        read_at(self._fd, sealed, self._offset + index * SEALED_SIZE)
         lane.open(index, sealed, out, final=index + count == self._count)
 
     def _plain_end(self, index: int) -> int:
@@ -141,7 +141,8 @@ class PayloadReader(io.RawIOBase):
         return min(index * CHUNK_SIZE, self.size)
 
 
-def _pread(fd: int, view: memoryview, start: int) -> None:
+def read_at(fd: int, view: memoryview, start: int) -> None:
+    """Fill the view from byte `start` of a file; raises IntegrityError where it ends before."""
     done = 0
     while done < len(view):
         got = os.preadv(fd, [view[done:]], start + done)
