@@ -114,6 +114,7 @@ class Facts:
     recovery: str
     quorums: Mapping[str, Mapping[str, int]]
     budgets: Mapping[str, Mapping[str, int]]
+    root: str = ""
 
     def canonical(self) -> bytes:
         """Return sorted ASCII JSON: what `digest` hashes and `home.json` holds."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.age import parse_recipient
+from appliance.bundle.root import verify_first
 from appliance.bundle.signer import SignerKey
 from appliance.catalog import Catalog
 from appliance.custody.keyring import Keyring
@@ -65,6 +66,7 @@ def initialise(
     custody_uri: str,
     secret: bytearray | None,
     trust: Sequence[str],
+    trust_root: str = "",
     officers: str | None,
     people: Mapping[int, str],
     compartments: Mapping[str, Sequence[str]] | None = None,
@@ -101,6 +103,8 @@ def initialise(
     _check_recovery(recovery, hybrid=hybrid)
     for vkey in trust:
         VerifierKey.parse(vkey)
+    if trust_root:
+        verify_first(trust_root.encode("utf-8"))
     signers = parse_allowed_signers(officers) if officers else ()
     enrolled = dict(people) or {os.getuid(): OPERATOR}
     log_name = origin or f"appliance.invalid/{secrets.token_hex(4)}"
@@ -121,6 +125,7 @@ def initialise(
             custody=uri,
             secret=secret,
             trust=trust,
+            root=trust_root,
             officers=officers or "",
             enrolled=enrolled,
             roles=roles,
@@ -196,6 +201,7 @@ def _build(
     custody: str,
     secret: bytearray | None,
     trust: Sequence[str],
+    root: str,
     officers: str,
     enrolled: Mapping[int, str],
     roles: Mapping[str, tuple[str, ...]],
@@ -232,6 +238,7 @@ def _build(
         policy_set=policy_set,
         officers_sha256=hashlib.sha256(officers.encode("utf-8")).hexdigest(),
         trust=tuple(trust),
+        root=root,
         witnesses=tuple(text.removesuffix("\n") for text in witnesses),
         witness_quorum=witness_quorum,
         people={str(uid): name for uid, name in sorted(enrolled.items())},
@@ -310,6 +317,7 @@ def genesis_record(facts: Facts, officers: str, custody_record: str) -> Record:
         "policy_set": facts.policy_set,
         "officers": officers,
         "trust": list(facts.trust),
+        "root": facts.root,
         "witnesses": list(facts.witnesses),
         "witness_quorum": facts.witness_quorum,
         "people": dict(facts.people),

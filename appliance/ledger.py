@@ -9,6 +9,7 @@ back, or edited, changes none of it.
     bundle-imported    a signed moment, which raises the floor of time
     clock-set          officers said what the time is
     policy-loaded      which set of rules judges from here on
+    root-changed       who may sign which bundles from here on
 
 A start reads the whole log for this: some 10 µs an entry (2 cores of an AMD EPYC, busy, 2026-11).
 """
@@ -32,10 +33,13 @@ from audit.log import Log
 OFFICERS_CHANGED = "officers-changed"
 CLOCK_SET = "clock-set"
 POLICY_LOADED = "policy-loaded"
+ROOT_CHANGED = "root-changed"
 OFFICER = "officer"
 
 _KINDS = re.compile(
-    rb'"kind":"(?:' + f"{OFFICERS_CHANGED}|{CHARGED}|{IMPORTED}|{CLOCK_SET}|{POLICY_LOADED}".encode() + rb')"'
+    rb'"kind":"(?:'
+    + f"{OFFICERS_CHANGED}|{CHARGED}|{IMPORTED}|{CLOCK_SET}|{POLICY_LOADED}|{ROOT_CHANGED}".encode()
+    + rb')"'
 )
 # An entry is canonical JSON with sorted keys, so it ends with its time and version: "time":"…","v":1}
 _TIME = slice(-len('2026-01-02T03:04:05.000000Z","v":1}'), -len('","v":1}'))
@@ -75,6 +79,7 @@ class Ledger:
         self._floor = BUILT
         self._enrolment = Enrolment(facts.officers_sha256, facts.roles, {})
         self._policies = [facts.policy_set]
+        self._roots: list[str] = []
         self.damage = ""
         """What is wrong with the log: an entry that cannot be read may have said anything."""
         self._read()
@@ -117,6 +122,12 @@ class Ledger:
         """The time by the log's entries."""
         self._read()
         return self._clock
+
+    @property
+    def roots(self) -> Sequence[str]:
+        """Versions of the root since the one that `init` pinned; raises IntegrityError if not known."""
+        self._demand_whole()
+        return self._roots
 
     @property
     def floor(self) -> str:
@@ -167,6 +178,8 @@ class Ledger:
             self._charges.append(charge)
         elif parsed.kind == IMPORTED and "issued_at" in said:
             self._floor = raised(self._floor, said["issued_at"])
+        elif parsed.kind == ROOT_CHANGED:
+            self._roots.append(said["root"])
         elif parsed.kind == POLICY_LOADED:
             self._policies.append(said["policy_set"])
         elif parsed.kind == CLOCK_SET:

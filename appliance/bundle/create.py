@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from appliance.age import parse_recipient
 from appliance.bundle import dsse
-from appliance.bundle.folder import SSH_SIGNATURE, SUMS, UNFINISHED, BundleFolder
+from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, SUMS, UNFINISHED, BundleFolder
 from appliance.bundle.inner import Inner, InnerMember, inner_of
 from appliance.bundle.manifest import (
     README,
@@ -28,17 +28,19 @@ from appliance.bundle.manifest import (
     encode_manifest,
     format_time,
     later,
+    parse_manifest,
     target_of,
 )
 from appliance.bundle.medium import demand_same_medium
 from appliance.bundle.parity import read_back_parts
 from appliance.bundle.parts import PART_BYTES, PartWriter, part_sizes
 from appliance.bundle.readme import render_readme, render_sums
+from appliance.bundle.root import root_name
 from appliance.bundle.signer import NAMESPACE
 from appliance.bundle.stream import Member, PlainStream, digest_member, plain_bytes
 from appliance.bundle.unfinished import Unfinished, digest_of
 from appliance.bundle.writing import Writing, find_unfinished
-from appliance.errors import MediumMissing
+from appliance.errors import MediumMissing, SignatureError
 from policy import sshsig
 
 if TYPE_CHECKING:
@@ -128,20 +130,42 @@ def seal_folder(
     parts: Sequence[PartFile],
     signers: Sequence[SignerKey],
     parity: Sequence[PartFile] = (),
+    roots: Sequence[bytes] = (),
 ) -> Manifest:
     """Write readme, sums, signature and, last, the manifest; the parts must be durable already.
 
-    The first signer also signs for `ssh-keygen -Y verify`. Raises SpaceExhausted.
+    The first signer also signs for `ssh-keygen -Y verify`. `roots` are all versions of the root, from the
+    first. Raises SpaceExhausted.
     """
     readme = render_readme(label, len(parts))
-    manifest = complete(label, tuple(parts), readme, tuple(parity))
+    manifest = complete(label, tuple(parts), readme, tuple(parity), roots)
     envelope = dsse.sign_envelope(encode_manifest(manifest), [signer.note for signer in signers])
     signature = sshsig.sign(signers[0].seed, NAMESPACE, envelope)
+    for index, root in enumerate(roots):
+        folder.write_file(root_name(index + 1), root)
     folder.write_file(README, readme)
     folder.write_file(SUMS, render_sums(manifest))
     folder.write_file(SSH_SIGNATURE, signature.encode("ascii"))
     folder.publish_manifest(envelope)
     folder.remove_file(UNFINISHED)
+    return manifest
+
+
+def sign_bundle(folder: BundleFolder, key: SignerKey) -> Manifest:
+    """Add the signature of one more declared signer to a bundle; repeat it if it was cut off.
+
+    Raises SignatureError for what is no signed manifest, and for a key that its manifest does not declare.
+    """
+    unverified = folder.read_file(MANIFEST, dsse.MAX_ENVELOPE_BYTES)
+    manifest = parse_manifest(dsse.unverified_payload(unverified))
+    if dsse.key_id(key.vkey) not in manifest.signers:
+        raise SignatureError(
+            f"manifest: expected to be signed by {', '.join(manifest.signers)}, found the key"
+            f" {dsse.key_id(key.vkey)}; whoever makes the bundle names all signers, with --cosigner"
+        )
+    envelope = dsse.add_signature(unverified, key.note)
+    folder.replace_file(SSH_SIGNATURE, sshsig.sign(key.seed, NAMESPACE, envelope).encode("ascii"))
+    folder.replace_file(MANIFEST, envelope)
     return manifest
 
 
@@ -151,6 +175,9 @@ def create_bundle(
     kind: str,
     to: str,
     sign: SignerKey,
+    also: Sequence[SignerKey] = (),
+    awaited: Sequence[VerifierKey] = (),
+    roots: Sequence[bytes] = (),
     out_dir: Path,
     channel: str,
     now: datetime,
@@ -164,16 +191,19 @@ def create_bundle(
 ) -> Path:
     """Make a whole bundle below `out_dir` and return its folder; go on with one that was cut off before.
 
-    `seq` is the time in milliseconds unless given: it rises by itself, so nobody has to keep count. Raises
-    UsageError for the recipient, ContentRefused for a member or label, AlreadyExists, SpaceExhausted,
-    IntegrityError if a member changes while it is packed or the medium gives back other bytes; then nothing
-    is left. MediumMissing, and an interruption, leave what is complete for the same call to go on with.
+    `also` sign with it; `awaited` are the public keys of those who will, elsewhere, by `sign_bundle`: the
+    bundle then needs all their signatures. `seq` is the time in milliseconds unless given: it rises by
+    itself, so nobody has to keep count. Raises UsageError for the recipient, ContentRefused for a member or
+    label, AlreadyExists, SpaceExhausted, IntegrityError if a member changes while it is packed or the medium
+    gives back other bytes; then nothing is left. MediumMissing, and an interruption, leave what is complete
+    for the same call to go on with.
     """
     label = label_for(
         kind=kind,
         direction=direction,
         recipient=to,
-        signers=[sign.vkey],
+        signers=[sign.vkey, *(key.vkey for key in also), *awaited],
+        quorum=1 + len(also) + len(awaited),
         channel=channel,
         seq=seq or int(now.timestamp() * 1000),
         prev=prev,
@@ -197,7 +227,7 @@ def create_bundle(
                 writing = Writing(folder, state, sign, parse_recipient(to), entropy)
                 parts = write_content(planned, members, writing.writer())
                 parity = read_back_parts(folder, parts, parity=with_parity)
-                seal_folder(folder, planned.label, parts, [sign], parity)
+                seal_folder(folder, planned.label, parts, [sign, *also], parity, roots)
             except (MediumMissing, KeyboardInterrupt):
                 raise
             except BaseException:

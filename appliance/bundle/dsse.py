@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 STATEMENT = "application/vnd.in-toto+json"
 JOURNAL = "application/vnd.appliance.unfinished+json"
+ROOT = "application/vnd.appliance.root+json"
 MAX_ENVELOPE_BYTES = 1 << 20
 MAX_SIGNATURES = 16
 
@@ -51,13 +52,34 @@ def key_id(key: VerifierKey) -> str:
 def sign_envelope(payload: bytes, signers: Sequence[NoteSigner], payload_type: str = STATEMENT) -> bytes:
     """Return the canonical envelope of `payload` with one signature per signer."""
     message = pae(payload_type, payload)
+    return _encode(payload, payload_type, [(key_id(each.vkey), each.sign(message)) for each in signers])
+
+
+def add_signature(data: bytes, signer: NoteSigner, payload_type: str = STATEMENT) -> bytes:
+    """Return an envelope with one more signature, in the place of an older one by the same key.
+
+    Raises SignatureError for what is no envelope. The other signatures are kept as they are, unverified.
+    """
+    payload, signatures = _parse_envelope(data, payload_type)
+    signed = {**dict(signatures), key_id(signer.vkey): signer.sign(pae(payload_type, payload))}
+    if len(signed) > MAX_SIGNATURES:
+        raise ContentRefused(f"envelope: expected at most {MAX_SIGNATURES} signatures, found more")
+    return _encode(payload, payload_type, list(signed.items()))
+
+
+def unverified_payload(data: bytes, payload_type: str = STATEMENT) -> bytes:
+    """Return what an envelope holds, whoever signed it: for showing and for signing, never for deciding."""
+    return _parse_envelope(data, payload_type)[0]
+
+
+def _encode(payload: bytes, payload_type: str, signatures: Sequence[tuple[str, bytes]]) -> bytes:
     envelope = canonical.encode(
         {
             "payload": base64.b64encode(payload).decode("ascii"),
             "payloadType": payload_type,
             "signatures": [
-                {"keyid": key_id(signer.vkey), "sig": base64.b64encode(signer.sign(message)).decode("ascii")}
-                for signer in signers
+                {"keyid": name, "sig": base64.b64encode(signature).decode("ascii")}
+                for name, signature in signatures
             ],
         }
     )

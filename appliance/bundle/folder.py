@@ -26,8 +26,6 @@ SSH_SIGNATURE = "manifest.json.sig"
 SUMS = "sha256sums"
 
 UNFINISHED = "unfinished.json"
-
-_NEW_MANIFEST = "manifest.new"
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # Not waiting for a writer, should the name be a pipe.
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -155,9 +153,18 @@ class BundleFolder:
     def publish_manifest(self, data: bytes) -> None:
         """Write `manifest.json` under another name and rename it: all other files are durable before it."""
         os.fsync(self.fd)
-        self.write_file(_NEW_MANIFEST, data)
-        os.rename(_NEW_MANIFEST, MANIFEST, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-        os.fsync(self.fd)
+        self.replace_file(MANIFEST, data)
+
+    def replace_file(self, name: str, data: bytes) -> None:
+        """Write a small file beside and rename it into place, durably: the old one, or the new one whole."""
+        scratch = f"{name.partition('.')[0]}.new"
+        self.remove_file(scratch)
+        self.write_file(scratch, data)
+        try:
+            os.rename(scratch, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+            os.fsync(self.fd)
+        except OSError as error:
+            raise medium_error(error, name) from error
 
     def remove_file(self, name: str) -> None:
         """Remove a file if it is there."""
@@ -178,6 +185,12 @@ class BundleFolder:
             return sorted(os.listdir(self.fd))  # noqa: PTH208  a descriptor, not a path
         except OSError as error:
             raise medium_error(error, "the bundle's folder") from error
+
+
+def write_beside(path: Path, data: bytes) -> None:
+    """Replace a small file durably; raises what a full or vanished medium does."""
+    with BundleFolder.open(path.parent) as folder:
+        folder.replace_file(path.name, data)
 
 
 def write_all(fd: int, data: memoryview, name: str) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle import canonical
 from appliance.bundle.groups import group_count, parity_name, parity_sizes
+from appliance.bundle.root import MAX_VERSIONS, root_name
 from appliance.errors import ContentRefused
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Manifest(Label):
     parts: tuple[PartFile, ...]
     parity: tuple[PartFile, ...]
     readme_sha256: str
+    roots: tuple[str, ...] = ()
+    """SHA-256 of every version of the root that travels along, from the first."""
 
     @property
     def total_bytes(self) -> int:
@@ -100,11 +103,21 @@ class Manifest(Label):
 
 
 def complete(
-    label: Label, parts: tuple[PartFile, ...], readme: bytes, parity: tuple[PartFile, ...] = ()
+    label: Label,
+    parts: tuple[PartFile, ...],
+    readme: bytes,
+    parity: tuple[PartFile, ...] = (),
+    roots: Sequence[bytes] = (),
 ) -> Manifest:
     """Return the manifest of a bundle whose files are written."""
     known = {field.name: getattr(label, field.name) for field in fields(Label)}
-    return Manifest(**known, parts=parts, parity=parity, readme_sha256=hashlib.sha256(readme).hexdigest())
+    return Manifest(
+        **known,
+        parts=parts,
+        parity=parity,
+        readme_sha256=hashlib.sha256(readme).hexdigest(),
+        roots=tuple(hashlib.sha256(envelope).hexdigest() for envelope in roots),
+    )
 
 
 def part_name(index: int) -> str:
@@ -133,6 +146,7 @@ def later(moment: datetime, days: int) -> str:
 def encode_manifest(manifest: Manifest) -> bytes:
     """Return the canonical bytes of the in-toto Statement that is signed."""
     files = [*manifest.parts, *manifest.parity, PartFile(README, 0, manifest.readme_sha256)]
+    files += [PartFile(root_name(index + 1), 0, digest) for index, digest in enumerate(manifest.roots)]
     return canonical.encode(
         {
             "_type": STATEMENT_TYPE,
@@ -173,15 +187,18 @@ def parse_manifest(data: bytes) -> Manifest:
     statement = canonical.Fields(canonical.parse(data, "manifest"), "manifest")
     statement.constant("_type", STATEMENT_TYPE)
     statement.constant("predicateType", PREDICATE_TYPE)
-    digests = _parse_subject(statement.array("subject", MAX_PARTS + group_count(MAX_PARTS) + 1))
+    digests = _parse_subject(
+        statement.array("subject", MAX_PARTS + group_count(MAX_PARTS) + 1 + MAX_VERSIONS)
+    )
     predicate = canonical.Fields(statement.take("predicate"), "manifest, predicate")
     statement.done()
     predicate.constant("format", FORMAT)
     label = parse_label(predicate)
+    roots = _take_roots(digests)
     parts, parity = _parse_files(predicate, digests)
     predicate.done()
     known = {field.name: getattr(label, field.name) for field in fields(Label)}
-    return Manifest(**known, parts=parts, parity=parity, readme_sha256=digests[README])
+    return Manifest(**known, parts=parts, parity=parity, readme_sha256=digests[README], roots=roots)
 
 
 def parse_label(predicate: canonical.Fields) -> Label:
@@ -246,6 +263,17 @@ def _parse_subject(values: Sequence[canonical.JSON]) -> dict[str, str]:
     if len(digests) != len(values):
         raise ContentRefused("manifest: expected each subject once, found one twice")
     return digests
+
+
+def _take_roots(digests: dict[str, str]) -> tuple[str, ...]:
+    """Take the versions of the root off the end of the subjects, in their order."""
+    names = list(digests)
+    names = names[names.index(README) + 1 :] if README in names else []
+    if names != [root_name(index + 1) for index in range(len(names))]:
+        raise ContentRefused(
+            f"manifest: expected {root_name(1)} and what follows it after {README}, found {names!r:.120}"
+        )
+    return tuple(digests.pop(name) for name in names)
 
 
 def _parse_files(

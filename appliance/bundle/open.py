@@ -21,6 +21,7 @@ from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, BundleFolder, write
 from appliance.bundle.manifest import Manifest, target_of
 from appliance.bundle.medium import medium_error
 from appliance.bundle.parts import copy_part
+from appliance.bundle.root import MAX_BYTES, MAX_VERSIONS, root_name
 from appliance.bundle.verify import (
     MAX_SSH_SIGNATURE_BYTES,
     verify_files,
@@ -31,43 +32,47 @@ from appliance.bundle.verify import (
 from appliance.errors import AlreadyExists, SpaceExhausted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import BinaryIO
 
     from appliance.age import Identity
     from appliance.bundle.inner import Inner, InnerMember
-    from audit.note import VerifierKey
+    from appliance.bundle.trust import Trust
 
 _READ_BYTES = 1 << 20
 
 
-def read_manifest(
-    folder: BundleFolder, trusted: Sequence[VerifierKey], quorum: int, target: str, floor: str = ""
-) -> Manifest:
+def read_manifest(folder: BundleFolder, trust: Trust, target: str, floor: str = "") -> Manifest:
     """Return the verified manifest of an open folder whose files are those it names.
 
     Steps 1, 2, 4 and 5 of `appliance.bundle.verify`; errors as there. Still owed: replay, parts, contents.
     """
-    manifest = read_signed(folder, trusted, quorum, target, floor)
+    manifest = read_signed(folder, trust, target, floor)
     verify_files(folder, manifest)
     return manifest
 
 
-def read_signed(
-    folder: BundleFolder, trusted: Sequence[VerifierKey], quorum: int, target: str, floor: str = ""
-) -> Manifest:
+def travelling_roots(folder: BundleFolder) -> tuple[bytes, ...]:
+    """Return the versions of the root in a bundle's folder, from the first up to a gap; none is verified."""
+    names = set(folder.names())
+    found: list[bytes] = []
+    while len(found) < MAX_VERSIONS and (name := root_name(len(found) + 1)) in names:
+        found.append(folder.read_file(name, MAX_BYTES))
+    return tuple(found)
+
+
+def read_signed(folder: BundleFolder, trust: Trust, target: str, floor: str = "") -> Manifest:
     """Return the verified manifest of an open folder, whatever became of its other files.
 
     Steps 1, 2 and 4 of `appliance.bundle.verify`; errors as there.
     """
     envelope = folder.read_file(MANIFEST, MAX_ENVELOPE_BYTES)
-    manifest = verify_manifest(envelope, trusted, quorum, target, floor)
+    manifest = verify_manifest(envelope, trust, target, floor)
     signature = folder.read_file(SSH_SIGNATURE, MAX_SSH_SIGNATURE_BYTES)
-    verify_ssh_signature(signature, envelope, manifest, trusted)
+    verify_ssh_signature(signature, envelope, manifest, trust.keys)
     return manifest
 
 
-def open_bundle(bundle: Path, identity: Identity, out: Path, trusted: Sequence[VerifierKey]) -> Inner:
+def open_bundle(bundle: Path, identity: Identity, out: Path, trust: Trust) -> Inner:
     """Open the bundle folder into the new folder `out` and return its contents.
 
     Raises MediumMissing, Incomplete, SignatureError, OtherTarget, IntegrityError, ContentRefused,
@@ -77,7 +82,7 @@ def open_bundle(bundle: Path, identity: Identity, out: Path, trusted: Sequence[V
         raise AlreadyExists(f"expected no {out} yet, found one; choose another folder")
     target = target_of(identity.recipient.text)
     with BundleFolder.open(bundle) as folder:
-        manifest = read_manifest(folder, trusted, 1, target)
+        manifest = read_manifest(folder, trust, target)
         _check_room(manifest, out.parent)
         scratch = Path(tempfile.mkdtemp(prefix=".opening-", dir=out.parent))
         try:

@@ -24,7 +24,7 @@ You need: the signer's public key from a source other than this medium, as a lin
 allowed_signers (ssh-keygen(1)), and your own age identity in key.txt.
 
 1. Check who made it (do this first):
-     ssh-keygen -Y verify -f allowed_signers -I {first_signer} -n manifest@appliance \\
+     ssh-keygen -Y verify -f allowed_signers -I {principal} -n manifest@appliance \\
        -s manifest.json.sig < manifest.json
 2. Check that nothing was damaged:
      sha256sum -c sha256sums
@@ -39,7 +39,9 @@ inner.json lists the contents with their SHA-256.
 
 def render_readme(label: Label, part_count: int) -> bytes:
     """Return the bytes of `readme.txt` for a bundle of this many parts."""
-    names = [signer.partition("+")[0] for signer in label.signers]
+    principal = label.signers[0].partition("+")[0]
+    if len(label.signers) > 1:  # the last one who signed
+        principal = '"$(ssh-keygen -Y find-principals -f allowed_signers -s manifest.json.sig)"'
     text = _TEMPLATE.format(
         bundle_id=label.bundle_id,
         kind=label.kind,
@@ -48,7 +50,7 @@ def render_readme(label: Label, part_count: int) -> bytes:
         seq=label.seq,
         parts=part_count,
         signers=", ".join(label.signers),
-        first_signer=names[0],
+        principal=principal,
     )
     return text.encode("ascii")
 

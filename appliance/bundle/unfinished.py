@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from audit.note import VerifierKey
 
 FORMAT: Final = 1
-_NEW: Final = "unfinished.new"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -72,10 +71,7 @@ def write_journal(folder: BundleFolder, state: Unfinished, parts: Sequence[PartF
             "parts": [{"size": part.size, "sha256": part.sha256} for part in parts],
         }
     )
-    folder.remove_file(_NEW)
-    folder.write_file(_NEW, dsse.sign_envelope(payload, [key.note], dsse.JOURNAL))
-    os.rename(_NEW, UNFINISHED, src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-    os.fsync(folder.fd)
+    folder.replace_file(UNFINISHED, dsse.sign_envelope(payload, [key.note], dsse.JOURNAL))
 
 
 def read_journal(folder: BundleFolder, key: VerifierKey) -> Unfinished | None:

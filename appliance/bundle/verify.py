@@ -22,6 +22,7 @@ from appliance.bundle import dsse
 from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, SUMS
 from appliance.bundle.manifest import README, Label, Manifest, PartFile, parse_manifest
 from appliance.bundle.readme import render_sums
+from appliance.bundle.root import MAX_BYTES, root_name
 from appliance.bundle.signer import NAMESPACE
 from appliance.errors import (
     ContentRefused,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from appliance.bundle.folder import BundleFolder
+    from appliance.bundle.trust import Trust
     from audit.note import VerifierKey
 
 MAX_README_BYTES = 64 << 10
@@ -56,18 +58,17 @@ class Last:
     published: bool = True
 
 
-def verify_manifest(
-    envelope: bytes, trusted: Sequence[VerifierKey], quorum: int, target: str, floor: str = ""
-) -> Manifest:
-    """Return the manifest in `envelope` if it is signed, for us and not expired.
+def verify_manifest(envelope: bytes, trust: Trust, target: str, floor: str = "") -> Manifest:
+    """Return the manifest in `envelope` if it is signed by whom its kind demands, for us and still good.
 
     `target` is `manifest.target_of` our transfer recipient; `floor` the latest moment (as manifests write it)
     that is known to have passed, empty if none is.
     Raises SignatureError, ContentRefused, OtherTarget, Expired.
     """
-    verified = dsse.verify_envelope(envelope, trusted, quorum)
+    verified = dsse.verify_envelope(envelope, trust.keys)
     manifest = parse_manifest(verified.payload)
-    _check_signers(manifest, verified.signers, quorum)
+    _check_signers(manifest, verified.signers, trust)
+    trust.demand_not_revoked(manifest.digest)
     if manifest.target != target:
         raise OtherTarget(
             f"manifest: expected a bundle for {target}, found one for {manifest.target};"
@@ -124,6 +125,7 @@ def verify_files(folder: BundleFolder, manifest: Manifest) -> None:
     """
     expected = {MANIFEST, SSH_SIGNATURE, SUMS, README, *(part.name for part in manifest.parts)}
     found = set(folder.names()) - {each.name for each in manifest.parity}
+    expected |= {root_name(index + 1) for index in range(len(manifest.roots))}
     if not found:
         raise MediumMissing("bundle: expected the files seen before, found none; the medium was pulled")
     if missing := sorted(expected - found):
@@ -140,6 +142,11 @@ def verify_files(folder: BundleFolder, manifest: Manifest) -> None:
         raise IntegrityError(
             f"{README}: expected the text that was signed, found another; copy the bundle again"
         )
+    for index, digest in enumerate(manifest.roots):
+        if hashlib.sha256(folder.read_file(root_name(index + 1), MAX_BYTES)).hexdigest() != digest:
+            raise IntegrityError(
+                f"{root_name(index + 1)}: expected what was signed, found another; copy the bundle again"
+            )
     if folder.read_file(SUMS, MAX_SUMS_BYTES) != render_sums(manifest):
         raise IntegrityError(
             f"{SUMS}: expected the sums in the manifest, found others; copy the bundle again"
@@ -165,12 +172,18 @@ def verify_file(part: PartFile, size: int, sha256: str) -> None:
         )
 
 
-def _check_signers(manifest: Manifest, held: tuple[str, ...], quorum: int) -> None:
-    """Count only signers that the manifest declares, so a signature cannot be swapped for another's."""
-    counted = [signer for signer in held if signer in manifest.signers]
-    needed = max(quorum, manifest.quorum)
+def _check_signers(manifest: Manifest, held: tuple[str, ...], trust: Trust) -> None:
+    """Count only signers that the manifest declares and whose role vouches for its kind.
+
+    So a signature cannot be swapped for another's, and a key of one role says nothing in another.
+    """
+    role = trust.role_for(manifest.kind)
+    may_sign = {dsse.key_id(key) for key in role.keys}
+    counted = [signer for signer in held if signer in manifest.signers and signer in may_sign]
+    needed = max(role.threshold, manifest.quorum)
     if len(counted) < needed:
         raise SignatureError(
-            f"manifest: expected signatures by {needed} of {', '.join(manifest.signers)},"
-            f" found {', '.join(held)}; the bundle was signed over by somebody else or needs more signers"
+            f"manifest: expected signatures by {needed} of {', '.join(manifest.signers)} that may sign"
+            f" bundles of kind {manifest.kind}, found {', '.join(counted) or 'none'}; the bundle was signed"
+            " over by somebody else, or needs more signers: `appliance bundle sign`"
         )

@@ -22,7 +22,7 @@ USED = "request-used"
 RETIRED = "object-retired"
 CHARGED = "egress"
 ROLE = "researcher"
-"""Whose bundles come in."""
+"""The role of an import whose entry names none: it was logged before there were roles."""
 OUTGOING = ("export", "self")
 """Channel and role of this appliance's own bundles."""
 UNFILLED = "unfilled"
@@ -86,7 +86,7 @@ def _vault_key(catalog: Catalog, entry: Entry, said: Mapping[str, Any]) -> bool:
 
 def _imported(catalog: Catalog, entry: Entry, said: Mapping[str, Any]) -> bool:
     del entry
-    return _forward(catalog, said["channel"], ROLE, said)
+    return _forward(catalog, said["channel"], said.get("role", ROLE), said)
 
 
 def _exported(catalog: Catalog, entry: Entry, said: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ import click
 
 from appliance.age import parse_identity_file
 from appliance.bundle import canonical
-from appliance.bundle.create import create_bundle
+from appliance.bundle.create import create_bundle, sign_bundle
 from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
 from appliance.bundle.folder import MANIFEST, BundleFolder
 from appliance.bundle.heal import damaged_files, heal_bundle
@@ -26,6 +26,7 @@ from appliance.cli.files import read_small, recipient_text
 from appliance.cli.output import emit_facts, emit_json, emit_table, printable, size_text
 from appliance.cli.packing import Source, kind_of, plan
 from appliance.cli.session import Noun, example, json_option
+from appliance.cli.trust import trust_in, trust_options
 from appliance.errors import ContentRefused, IntegrityError, UsageError
 from appliance.training.config import parse_config
 from audit.note import decode_base64
@@ -40,14 +41,6 @@ WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 bundle_argument = click.argument(
     "bundle", type=click.Path(path_type=Path), callback=lambda _context, _parameter, path: bundle_at(path)
-)
-trust_option = click.option(
-    "--trust",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    required=True,
-    metavar="VKEYFILE",
-    help="Public key of a signer you trust; may be repeated.",
 )
 
 
@@ -66,7 +59,27 @@ def bundle_command() -> None:
 @click.option("--kind", type=click.Choice(KINDS), help="What the bundle brings.  [default: from the files]")
 @click.option("--to", "recipient", required=True, help="Recipient `age1…`, or the file that holds it.")
 @click.option(
-    "--sign", type=click.Path(path_type=Path), required=True, metavar="KEYFILE", help="Signer's NAME.key."
+    "--sign",
+    type=click.Path(path_type=Path),
+    required=True,
+    multiple=True,
+    metavar="KEYFILE",
+    help="Signer's NAME.key; may be repeated.",
+)
+@click.option(
+    "--cosigner",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="VKEYFILE",
+    help="Who will sign too, elsewhere, with `bundle sign`; may be repeated.",
+)
+@click.option(
+    "--root",
+    "roots",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="ROOTFILE",
+    help="Version of the root to take along; all of them, from the first.",
 )
 @click.option(
     "--out",
@@ -95,7 +108,9 @@ def create_command(
     paths: tuple[Path, ...],
     kind: str | None,
     recipient: str,
-    sign: Path,
+    sign: tuple[Path, ...],
+    cosigner: tuple[Path, ...],
+    roots: tuple[Path, ...],
     out: Path,
     corpus: str | None,
     channel: str | None,
@@ -112,7 +127,7 @@ def create_command(
         raise UsageError(f"--name: expected letters, digits, _ and -, found {corpus!r:.80}")
     sources = plan(paths, corpus)
     judge_configs(sources)
-    signer = load_signer(sign)
+    signer, *also = [load_signer(path) for path in sign]
     to = recipient_text(recipient)
     out = folder_of(out) if out.exists() else out
     out.mkdir(parents=True, exist_ok=True)
@@ -121,6 +136,9 @@ def create_command(
         kind=kind or kind_of(sources),
         to=to,
         sign=signer,
+        also=also,
+        awaited=[load_verifier(path) for path in cosigner],
+        roots=[read_small(path, "root") for path in roots],
         out_dir=out,
         channel=channel or channel_of(signer.name),
         seq=seq,
@@ -161,7 +179,7 @@ def inspect_command(*, bundle: Path, as_json: bool) -> None:
     """Show what the manifest of BUNDLE claims. Nothing is verified: that is `bundle verify`."""
     manifest = read_unverified(bundle)
     if as_json:
-        emit_json({"verified": False, **asdict(manifest)})
+        emit_json({"verified": False, "digest": manifest.digest, **asdict(manifest)})
         return
     click.echo("NOT VERIFIED: anybody could have written this", err=True)
     show_manifest(manifest)
@@ -171,24 +189,25 @@ def inspect_command(*, bundle: Path, as_json: bool) -> None:
     "verify", epilog=example("appliance bundle verify 0a1b2c3d.bundle --trust alice.vkey")
 )
 @bundle_argument
-@trust_option
+@trust_options
 @click.option("--to", "recipient", help="Also check that it was made for this recipient.")
 @json_option
-def verify_command(*, bundle: Path, trust: tuple[Path, ...], recipient: str | None, as_json: bool) -> None:
+def verify_command(
+    *, bundle: Path, trust: tuple[Path, ...], trust_root: Path | None, recipient: str | None, as_json: bool
+) -> None:
     """Check signatures and every file of BUNDLE. The contents stay encrypted and unread."""
-    trusted = [load_verifier(path) for path in trust]
     target = read_unverified(bundle).target if recipient is None else target_of(recipient_text(recipient))
     with BundleFolder.open(bundle) as folder:
-        manifest = read_manifest(folder, trusted, 1, target)
+        manifest = read_manifest(folder, trust_in(folder, trust, trust_root), target)
         damaged = damaged_files(folder, manifest)
         foreign = folder.foreign()
     if damaged:
         raise IntegrityError(
             f"bundle: expected every part as it was signed, found {', '.join(damaged)} missing or damaged;"
-            f" next: `appliance bundle heal {bundle} --trust {trust[0]}`"
+            f" next: `appliance bundle heal {bundle}`"
         )
     if as_json:
-        emit_json({"verified": True, "ignored": foreign, **asdict(manifest)})
+        emit_json({"verified": True, "digest": manifest.digest, "ignored": foreign, **asdict(manifest)})
         return
     show_manifest(manifest)
     show_foreign(foreign)
@@ -197,16 +216,15 @@ def verify_command(*, bundle: Path, trust: tuple[Path, ...], recipient: str | No
 
 @bundle_command.command("heal", epilog=example("appliance bundle heal 0a1b2c3d.bundle --trust alice.vkey"))
 @bundle_argument
-@trust_option
+@trust_options
 @json_option
-def heal_command(*, bundle: Path, trust: tuple[Path, ...], as_json: bool) -> None:
+def heal_command(*, bundle: Path, trust: tuple[Path, ...], trust_root: Path | None, as_json: bool) -> None:
     """Mend damaged or lost parts of BUNDLE in place: one in every 16, from the others and their parity.
 
     Where its medium is write-protected, copy the folder first and heal the copy.
     """
-    trusted = [load_verifier(path) for path in trust]
     with BundleFolder.open(bundle) as folder:
-        manifest = read_signed(folder, trusted, 1, read_unverified(bundle).target)
+        manifest = read_signed(folder, trust_in(folder, trust, trust_root), read_unverified(bundle).target)
         healed = heal_bundle(folder, manifest)
     if as_json:
         emit_json({"healed": list(healed)})
@@ -227,7 +245,7 @@ def heal_command(*, bundle: Path, trust: tuple[Path, ...], as_json: bool) -> Non
     required=True,
     help="Your identity file (as `age -i` takes).",
 )
-@trust_option
+@trust_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -235,16 +253,41 @@ def heal_command(*, bundle: Path, trust: tuple[Path, ...], as_json: bool) -> Non
     help="New folder for the contents; appears when all held.",
 )
 @json_option
-def open_command(*, bundle: Path, identity: Path, trust: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def open_command(
+    *,
+    bundle: Path,
+    identity: Path,
+    trust: tuple[Path, ...],
+    trust_root: Path | None,
+    out: Path,
+    as_json: bool,
+) -> None:
     """Verify BUNDLE, decrypt it and write its contents to a new folder."""
-    trusted = [load_verifier(path) for path in trust]
     identities = parse_identity_file(read_small(identity, "identity"))
+    with BundleFolder.open(bundle) as folder:
+        trusted = trust_in(folder, trust, trust_root)
     inner = open_bundle(bundle, pick_identity(identities, read_unverified(bundle).target), out, trusted)
     if as_json:
         emit_json({"out": str(out), **asdict(inner)})
         return
     emit_table(("SIZE", "NAME"), ((size_text(member.size), member.name) for member in inner.members))
     click.echo(f"opened into {out}")
+
+
+@bundle_command.command("sign", epilog=example("appliance bundle sign 0a1b2c3d.bundle --sign bob.key"))
+@bundle_argument
+@click.option(
+    "--sign", type=click.Path(path_type=Path), required=True, metavar="KEYFILE", help="Your NAME.key."
+)
+@json_option
+def sign_command(*, bundle: Path, sign: Path, as_json: bool) -> None:
+    """Add your signature to BUNDLE, whose maker named you with --cosigner. `bundle verify` it first."""
+    with BundleFolder.open(bundle) as folder:
+        manifest = sign_bundle(folder, load_signer(sign))
+    if as_json:
+        emit_json({"bundle": str(bundle), "signers": list(manifest.signers)})
+        return
+    show_manifest(manifest)
 
 
 def pick_identity(identities: tuple[Identity, ...], target: str) -> Identity:
@@ -275,6 +318,7 @@ def show_manifest(manifest: Manifest) -> None:
     emit_facts(
         [
             ("bundle", manifest.bundle_id),
+            ("digest", manifest.digest),
             ("brings", f"{manifest.kind}, direction {manifest.direction}"),
             ("channel", f"{manifest.channel}, number {manifest.seq}"),
             ("for", manifest.target),

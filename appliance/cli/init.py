@@ -65,6 +65,12 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
     help="Sign the log's tree heads with ML-DSA-44 too, 3 kB in each receipt.",
 )
 @click.option(
+    "--trust-root",
+    type=click.Path(path_type=Path),
+    metavar="ROOTFILE",
+    help="Version 1 of the root that says who signs which bundles, in the place of single signers.",
+)
+@click.option(
     "--trust-signer",
     "trust",
     type=click.Path(path_type=Path),
@@ -148,6 +154,7 @@ def init_command(
     hybrid: bool,
     post_quantum_log: bool,
     trust: tuple[Path, ...],
+    trust_root: Path | None,
     officers: Path | None,
     witnesses: tuple[Path, ...],
     witness_quorum: int | None,
@@ -167,6 +174,8 @@ def init_command(
     """Make a new appliance in the home folder. Works offline; no daemon runs yet."""
     enrolled = parse_people(people)
     signers = [read_text(path, "signer").strip() for path in trust]
+    if signers and trust_root is not None:
+        raise UsageError("expected --trust-signer or --trust-root, and not both")
     allowed = read_text(officers, "officers") if officers is not None else None
     watching = [read_text(path, "witness").strip() for path in witnesses]
     custody = canonical(custody)
@@ -191,6 +200,7 @@ def init_command(
         custody_uri=custody,
         secret=secret,
         trust=signers,
+        trust_root=read_text(trust_root, "root") if trust_root is not None else "",
         officers=allowed,
         people=enrolled,
         compartments=parse_labels(labels),

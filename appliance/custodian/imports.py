@@ -21,6 +21,7 @@ from appliance.age import NONCE_SIZE, read_header
 from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
 from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, BundleFolder
 from appliance.bundle.manifest import Manifest, encode_manifest, target_of
+from appliance.bundle.trust import Trust
 from appliance.bundle.verify import (
     MAX_SSH_SIGNATURE_BYTES,
     Last,
@@ -36,8 +37,9 @@ from appliance.custodian.core import Core, job_entity
 from appliance.custodian.files import give_bytes
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
+from appliance.custodian.roots import follow_bundle, record_roots
 from appliance.custodian.workers import Worker, key_pipe
-from appliance.errors import ProtocolError, SpaceExhausted
+from appliance.errors import ContentRefused, ProtocolError, SpaceExhausted
 from appliance.gate import Thing
 from appliance.worklink import (
     CopyPart,
@@ -49,7 +51,6 @@ from appliance.worklink import (
     WantOutput,
 )
 from audit.entry import JSON, parse_entry
-from audit.note import VerifierKey
 from policy.model import Entity
 
 MADE_BY_IMPORT = ("corpus", "config", "weights")
@@ -70,7 +71,9 @@ async def import_bundle(
     """Import one bundle; takes ownership of the directory descriptor."""
     with BundleFolder(folder_fd) as folder:
         core.custody  # noqa: B018  raises SealedError before the medium is read
-        manifest = _judge(core, folder)
+        followed = follow_bundle(core, folder)
+        role, manifest = _judge(core, folder, followed.trust)
+        record_roots(core, person.id, followed)
         _check_space(core.home.quarantine, manifest)
         job = new_job_id("import")
         labels = _labels(core, manifest)
@@ -93,33 +96,40 @@ async def import_bundle(
             outputs.discard()
             core.live.revoke_job(job)
             shutil.rmtree(quarantine, ignore_errors=True)
-        _record(core, run, manifest, rows)
+        _record(core, run, manifest, role, rows)
         return Imported(manifest, tuple(rows))
 
 
-def _judge(core: Core, folder: BundleFolder) -> Manifest:
-    """Return the manifest of a bundle that is signed, for us, whole by its file list, and not a replay."""
-    trusted = [VerifierKey.parse(text) for text in core.facts.trust]
+def _judge(core: Core, folder: BundleFolder, trust: Trust) -> tuple[str, Manifest]:
+    """Return role and manifest of a bundle that is signed, for us, whole by its files, and not a replay."""
     envelope = folder.read_file(MANIFEST, MAX_ENVELOPE_BYTES)
     target = target_of(core.facts.transfer_recipient)
-    manifest = verify_manifest(envelope, trusted, quorum=1, target=target, floor=core.ledger.floor)
-    check_replay(_last(core, manifest.channel), manifest)
+    manifest = verify_manifest(envelope, trust, target, floor=core.ledger.floor)
+    role = trust.role_name(manifest.kind)
+    if manifest.direction != "in":
+        raise ContentRefused(
+            f"manifest: expected a bundle that goes in, found one of direction {manifest.direction}"
+        )
+    check_replay(_last(core, manifest.channel, role), manifest)
     ssh_signature = folder.read_file(SSH_SIGNATURE, MAX_SSH_SIGNATURE_BYTES)
-    verify_ssh_signature(ssh_signature, envelope, manifest, trusted)
+    verify_ssh_signature(ssh_signature, envelope, manifest, trust.keys)
     verify_files(folder, manifest)
-    return manifest
+    return role, manifest
 
 
-def _last(core: Core, channel: str) -> Last | None:
-    """Return the channel's last bundle by the log, to which the catalog may only add: it can be set back."""
-    row = core.catalog.last_bundle(channel, ROLE)
+def _last(core: Core, channel: str, role: str) -> Last | None:
+    """Return the last bundle of a channel and role by the log, to which the catalog may only add.
+
+    The catalog can be set back.
+    """
+    row = core.catalog.last_bundle(channel, role)
     last = None if row is None else Last(row.seq, row.digest, row.published)
     for data in core.log.entries():
         if IMPORTED.encode("ascii") not in data:
             continue
         entry = parse_entry(data)
         said: Mapping[str, Any] = entry.context  # written by `_record`
-        if entry.kind != IMPORTED or said["channel"] != channel:
+        if entry.kind != IMPORTED or (said["channel"], said.get("role", ROLE)) != (channel, role):
             continue
         if last is None or said["bundle_seq"] > last.seq:
             last = Last(said["bundle_seq"], said["manifest_sha256"])
@@ -203,12 +213,13 @@ def _read_front(path: Path) -> tuple[bytes, bytes]:
         return source.read(size), source.read(NONCE_SIZE)
 
 
-def _record(core: Core, run: Run, manifest: Manifest, rows: Sequence[Object]) -> None:
+def _record(core: Core, run: Run, manifest: Manifest, role: str, rows: Sequence[Object]) -> None:
     """Log the import, then move the replay state: a crash in between is repaired from the log."""
     context: dict[str, JSON] = {
         "bundle": manifest.bundle_id,
         "kind": manifest.kind,
         "channel": manifest.channel,
+        "role": role,
         "bundle_seq": manifest.seq,
         "manifest_sha256": manifest.digest,
         "issued_at": manifest.issued_at,
@@ -219,4 +230,4 @@ def _record(core: Core, run: Run, manifest: Manifest, rows: Sequence[Object]) ->
     run.keep(
         core.gate.outcome(IMPORTED, f"Person:{run.owner}", "import", f"Bundle:{manifest.bundle_id}", context)
     )
-    core.catalog.set_last_bundle(manifest.channel, ROLE, manifest.seq, manifest.digest)
+    core.catalog.set_last_bundle(manifest.channel, role, manifest.seq, manifest.digest)

@@ -163,10 +163,10 @@ def test_a_channel_set_back_in_the_catalog_is_where_the_log_says(sim, edit):
         sim.core.catalog.set_last_bundle(channel, imports.ROLE, number, f"{number}" * 64)
     sim.edit_catalog(edit)
     for _ in range(2):
-        last = imports._last(sim.core, "lab")
+        last = imports._last(sim.core, "lab", imports.ROLE)
         assert (last.seq, last.digest) == (7, "7" * 64)
         sim.restart()
-    assert imports._last(sim.core, "none") is None
+    assert imports._last(sim.core, "none", imports.ROLE) is None
 
 
 @pytest.fixture

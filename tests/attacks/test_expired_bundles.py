@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from appliance.bundle.floor import BUILT
+from appliance.bundle.trust import anyone_of
 from appliance.custodian import imports
 from appliance.custodian.clockwork import extend_clock
 from appliance.errors import Expired, PolicyRefused, ReplayRefused
@@ -31,7 +32,7 @@ def floor_of(monkeypatch):
 
     def floor_of(sim):
         with pytest.raises(Expired):
-            imports._judge(sim.core, Medium())
+            imports._judge(sim.core, Medium(), anyone_of([]))
         return found[-1]
 
     return floor_of

@@ -18,6 +18,7 @@ from appliance.bundle.names import SAFETENSORS, TEXT
 from appliance.bundle.open import open_bundle
 from appliance.bundle.signer import allowed_signers_line
 from appliance.bundle.stream import bytes_member
+from appliance.bundle.trust import anyone_of
 from appliance.errors import AlreadyExists, ContentRefused, SpaceExhausted, UsageError
 
 from .conftest import Entropy
@@ -47,14 +48,14 @@ def payload(bundle: Path) -> bytes:
 @pytest.mark.parametrize("part_bytes", [256 << 20, 1000])
 def test_bundle_opens_on_the_other_side(world, part_bytes):
     bundle = world.create(part_bytes=part_bytes)
-    open_bundle(bundle, world.identity, world.root / "out", [world.alice.vkey])
+    open_bundle(bundle, world.identity, world.root / "out", anyone_of([world.alice.vkey]))
     assert contents(world.root / "out") == expected(world)
 
 
 def test_bundle_to_a_post_quantum_recipient_opens(world):
     identity = HybridIdentity(bytearray(range(32)))
     bundle = world.create(to=identity.recipient.text)
-    open_bundle(bundle, identity, world.root / "out", [world.alice.vkey])
+    open_bundle(bundle, identity, world.root / "out", anyone_of([world.alice.vkey]))
     assert contents(world.root / "out") == expected(world)
     assert parse_manifest(payload(bundle)).recipients == ("mlkem768x25519",)
 

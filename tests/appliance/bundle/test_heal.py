@@ -14,6 +14,7 @@ from appliance.bundle.manifest import target_of
 from appliance.bundle.names import TEXT
 from appliance.bundle.open import open_bundle, read_manifest, read_signed
 from appliance.bundle.stream import bytes_member
+from appliance.bundle.trust import anyone_of
 from appliance.errors import IntegrityError, MediumMissing
 
 PART_BYTES = 3000
@@ -36,7 +37,7 @@ def contents(bundle):
 
 def heal(world, bundle):
     with BundleFolder.open(bundle) as folder:
-        return heal_bundle(folder, read_signed(folder, [world.alice.vkey], 1, target_of(world.to)))
+        return heal_bundle(folder, read_signed(folder, anyone_of([world.alice.vkey]), target_of(world.to)))
 
 
 def damage(bundle, name, how):
@@ -82,7 +83,7 @@ def test_one_of_each_group_comes_back_and_the_bundle_opens(world, bundle):
     damage(bundle, "p0003.age", "flipped")
     damage(bundle, "x0001.xor", "lost")
     assert heal(world, bundle) == ("p0003.age", "x0001.xor")
-    open_bundle(bundle, world.identity, world.root / "out", [world.alice.vkey])
+    open_bundle(bundle, world.identity, world.root / "out", anyone_of([world.alice.vkey]))
     assert len((world.root / "out/corpus/a/a.txt").read_bytes()) == TEXT_BYTES // 2 * 2
 
 
@@ -107,14 +108,14 @@ def test_without_parity_the_damage_is_named(world):
 
 def test_parity_that_is_lost_hinders_nobody_from_opening(world, bundle):
     damage(bundle, "x0000.xor", "lost")
-    open_bundle(bundle, world.identity, world.root / "out", [world.alice.vkey])
+    open_bundle(bundle, world.identity, world.root / "out", anyone_of([world.alice.vkey]))
 
 
 def test_every_damaged_file_is_named_at_once(world, bundle):
     for name in ("p0001.age", "p0007.age", "x0001.xor"):
         damage(bundle, name, "flipped")
     with BundleFolder.open(bundle) as folder:
-        manifest = read_manifest(folder, [world.alice.vkey], 1, target_of(world.to))
+        manifest = read_manifest(folder, anyone_of([world.alice.vkey]), target_of(world.to))
         assert damaged_files(folder, manifest) == ("p0001.age", "p0007.age", "x0001.xor")
 
 

@@ -12,6 +12,7 @@ from appliance.bundle.names import TEXT
 from appliance.bundle.open import open_bundle
 from appliance.bundle.signer import SignerKey
 from appliance.bundle.stream import bytes_member
+from appliance.bundle.trust import anyone_of
 from appliance.errors import MediumMissing
 
 from .conftest import NOW, Entropy
@@ -60,7 +61,7 @@ def test_a_pulled_stick_is_gone_on_with_and_whole_parts_are_kept(world, name):
     kept = [part for part in before if part.startswith("p")]
     assert {part: after[part] for part in kept} == {part: before[part] for part in kept}
     assert "unfinished.json" not in after
-    open_bundle(folder, world.identity, world.root / "out", [world.alice.vkey])
+    open_bundle(folder, world.identity, world.root / "out", anyone_of([world.alice.vkey]))
     assert contents(world.root / "out") == expected(world)
 
 
@@ -68,7 +69,7 @@ def test_half_a_part_is_written_anew(world):
     folder = pulled_at(world, "p0002.age")
     (folder / "p0002.age").write_bytes(b"half")
     assert go_on(world) == folder
-    open_bundle(folder, world.identity, world.root / "out", [world.alice.vkey])
+    open_bundle(folder, world.identity, world.root / "out", anyone_of([world.alice.vkey]))
 
 
 def test_a_part_that_changed_meanwhile_is_written_anew(world):
@@ -77,7 +78,7 @@ def test_a_part_that_changed_meanwhile_is_written_anew(world):
     (folder / "p0001.age").write_bytes(planted)
     assert go_on(world) == folder
     assert (folder / "p0001.age").read_bytes() != planted
-    open_bundle(folder, world.identity, world.root / "out", [world.alice.vkey])
+    open_bundle(folder, world.identity, world.root / "out", anyone_of([world.alice.vkey]))
 
 
 def test_a_journal_that_another_signed_is_left_alone(world):
@@ -95,7 +96,7 @@ def test_a_journal_does_not_verify_as_a_manifest(world):
     folder = pulled_at(world, "p0001.age")
     (folder / "manifest.json").write_bytes((folder / "unfinished.json").read_bytes())
     with pytest.raises(Exception, match="payloadType"):
-        open_bundle(folder, world.identity, world.root / "out", [world.alice.vkey])
+        open_bundle(folder, world.identity, world.root / "out", anyone_of([world.alice.vkey]))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_another_bundle_is_begun_anew(world, changed):
 def test_an_unfinished_bundle_is_no_bundle(world):
     folder = pulled_at(world, "manifest.new")
     with pytest.raises(Exception, match=r"expected the file manifest\.json"):
-        open_bundle(folder, world.identity, world.root / "out", [world.alice.vkey])
+        open_bundle(folder, world.identity, world.root / "out", anyone_of([world.alice.vkey]))
 
 
 def test_links_in_the_place_of_a_bundle_are_not_followed(world):
@@ -147,4 +148,4 @@ def test_a_medium_that_stops_answering_while_a_part_is_written_is_gone_on_with(w
             world.create(part_bytes=PART_BYTES)
     (folder,) = world.root.glob("*.bundle")
     assert go_on(world) == folder
-    open_bundle(folder, world.identity, world.root / "out", [world.alice.vkey])
+    open_bundle(folder, world.identity, world.root / "out", anyone_of([world.alice.vkey]))

@@ -22,6 +22,7 @@ from appliance.bundle.parity import read_back_parts
 from appliance.bundle.parts import PartOutput, PartWriter
 from appliance.bundle.signer import SignerKey
 from appliance.bundle.stream import PlainStream, bytes_member, digest_member
+from appliance.bundle.trust import anyone_of
 from appliance.export.model_folder import complete_folder
 from appliance.export.verify_model import verify_model
 
@@ -104,7 +105,7 @@ def check(exported, folder):
 
 
 def test_exported_model_opens_with_our_opener_and_verifies(exported, bundle, identity, signer, tmp_path):
-    open_bundle(bundle, identity, tmp_path / "out", [signer.vkey])
+    open_bundle(bundle, identity, tmp_path / "out", anyone_of([signer.vkey]))
     check(exported, tmp_path / "out" / "model")
 
 
