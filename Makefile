@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check devices bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices clean help preflight
+.PHONY: demo test check cubins sanitize-cuda devices bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -59,6 +59,14 @@ sanitize: $(READY) ## the CPU kernels under the address and undefined-behaviour 
 	LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	$(BIN)/python -m pytest -q -p no:randomly --timeout=600 tests/kernels/cpu/test_ops.py tests/kernels/cpu/test_slopes.py
 
+sanitize-cuda: $(READY) ## the CUDA kernels on the CPU under the address and undefined-behaviour sanitizers
+	SHIM_SANITIZE=1 ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD="$$(g++ -print-file-name=libasan.so)" \
+	$(BIN)/python -m pytest -q -p no:randomly --timeout=600 tests/kernels/cuda
+
+cubins: $(READY) ## the CUDA kernels for every architecture, held against kernels/cubins.json; ARCH=sm_90 UPDATE=1 SIGN_KEY=…
+	$(PIP) install --no-deps --require-hashes -r requirements/cubins.txt
+	$(BIN)/python -m appliance.cubins $(ARCH:%=--arch %) $(if $(UPDATE),--update) $(if $(SIGN_KEY),--sign-key "$(SIGN_KEY)")
+
 fuzz: $(READY) ## the log's readers under a fuzzer, FUZZ_SECONDS each (30)
 	$(PIP) install --no-deps --require-hashes -r requirements/fuzz.txt
 	@set -e; for name in $$($(BIN)/python -m tests.fuzz.drive --list); do \
@@ -84,7 +92,7 @@ clean: ## remove everything that was built; the sources stay
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | while IFS='|' read -r name text; do \
-	  printf '%-15s%s\n' "$$name" "$$text"; done
+	  printf '%-17s%s\n' "$$name" "$$text"; done
 
 preflight:
 	@sh .ci/preflight.sh

@@ -27,3 +27,4 @@ done
 lock build --group build --constraints requirements/dev.txt
 lock lock --group lock
 lock fuzz --group fuzz
+lock cubins --group cubins

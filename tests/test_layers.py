@@ -47,6 +47,7 @@ NEVER = {
             "appliance.vault",
         ),
         *("appliance.catalog", "appliance.cli", "audit.log", "policy.engine"),
+        "appliance.cubins",  # the compiler stays where releases are made
     ),
     "appliance.cli": ("appliance.gate", "appliance.worker"),
 }

@@ -1,7 +1,7 @@
 // Tensor cores and what feeds them, behind four functions: PTX on a device, the shim's emulation on a CPU.
 //
 // mma.sync of 16 by 8 by 16 in bf16 with float32 sums, ldmatrix and cp.async all exist since sm_80, so that one
-// source serves every architecture (docs/decisions/0019-mma-sync.md). How lanes hold the tiles: PTX ISA, "Matrix
+// source serves every architecture (docs/kernels.md says why not wgmma). How lanes hold the tiles: PTX ISA, "Matrix
 // Fragments for mma.m16n8k16".
 #pragma once
 

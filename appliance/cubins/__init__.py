@@ -1,0 +1,4 @@
+"""Builds the CUDA kernels where a release is made: compiler, list and signature.
+
+No process of an appliance loads it.
+"""
