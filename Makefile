@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check cubins sanitize-cuda devices bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices clean help preflight
+.PHONY: demo test check bundle bundle-test cubins sanitize-cuda devices bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -76,6 +76,14 @@ fuzz: $(READY) ## the log's readers under a fuzzer, FUZZ_SECONDS each (30)
 
 crash: $(READY) ## a fault at every system call of the log, and 400 power cuts; needs strace, and root for the cuts
 	CRASH_EVERY_POINT=1 $(BIN)/python -m pytest tests/attacks/test_log_faults.py tests/attacks/test_log_power_cut.py
+
+bundle: $(READY) ## the signed offline install bundle, into dist: RELEASE_KEY=file of an OpenSSH key; GPU=1 adds its packages
+	$(BIN)/python -m appliance.release --key "$(or $(RELEASE_KEY),$(error make bundle RELEASE_KEY=~/.ssh/release))" $(if $(GPU),--with-gpu)
+
+bundle-test: $(READY) ## make the install bundle twice, compare, install it without a network and run the demo from it
+	@rm -rf build/bundle && mkdir -p build/bundle && ssh-keygen -q -t ed25519 -N '' -f build/bundle/key
+	@for made in one two; do $(BIN)/python -m appliance.release --key build/bundle/key --out build/bundle/$$made; done
+	INSTALL_BUNDLES=$(CURDIR)/build/bundle $(BIN)/python -m pytest -q --timeout=600 tests/processes/test_install_bundle.py
 
 lock: $(READY) ## bring requirements/*.txt up to pyproject.toml
 	$(PIP) install --no-deps --require-hashes -r requirements/lock.txt

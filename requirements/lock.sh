@@ -28,3 +28,4 @@ lock build --group build --constraints requirements/dev.txt
 lock lock --group lock
 lock fuzz --group fuzz
 lock cubins --group cubins
+lock pip --group pip

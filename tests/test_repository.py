@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-NAMES = ["build", "cubins", "dev", "fuzz", "gpu", "lock", "mpi", "pkcs11", "report", "run", "tpm"]
+NAMES = ["build", "cubins", "dev", "fuzz", "gpu", "lock", "mpi", "pip", "pkcs11", "report", "run", "tpm"]
 
 
 def pins(path: Path) -> dict[str, tuple[Requirement, int]]:
@@ -58,14 +58,14 @@ def test_the_locks_agree_with_each_other(name):
             assert requirement.specifier == tools[package][0].specifier, package
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - {"build", "cubins", "fuzz", "lock"}))
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"build", "cubins", "fuzz", "lock", "pip"}))
 def test_a_lock_holds_what_pyproject_asks_for(name):
     project = SETTINGS["project"]
     asked = project["dependencies"] + project["optional-dependencies"].get(name, [])
     assert_satisfied(asked, pins(ROOT / f"requirements/{name}.txt"))
 
 
-@pytest.mark.parametrize("name", ["build", "cubins", "fuzz", "lock"])
+@pytest.mark.parametrize("name", ["build", "cubins", "fuzz", "lock", "pip"])
 def test_a_tool_lock_holds_what_its_group_asks_for(name):
     assert_satisfied(SETTINGS["dependency-groups"][name], pins(ROOT / f"requirements/{name}.txt"))
 

@@ -96,6 +96,7 @@ SECTIONS = (
             Entry("restore-log", "restore", "Make an appliance of a backup; its new log names the old one."),
             Entry("custody", "custody", "Show and change how the vault is opened; new shares."),
             Entry("keys", "keys", "Rotate the vault's key; recover it for offline keeping."),
+            Entry("rollback", "rollback", "Go back to the release that was installed before."),
             Entry("version", "status", "Print the version."),
         ),
     ),

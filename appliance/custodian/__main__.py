@@ -31,6 +31,7 @@ from appliance.errors import ApplianceError
 from appliance.home import Home
 from appliance.inventory import STARTED, TALLY
 from appliance.provenance import verify_provenance
+from appliance.release.installed import running_release, verify_release
 from appliance.sandbox import protect_memory
 from appliance.training.blas import blas_environment
 from audit.errors import AuditError
@@ -202,6 +203,8 @@ def main(arguments: list[str] | None = None) -> int:
     os.chdir("/")  # nothing is found, and nothing is held, by where the daemon was started
     try:
         verify_provenance()
+        if (release := running_release()) is not None:
+            verify_release(release)
         opened = open_appliance(home, given.lock_fd)
         asyncio.run(_serve(home, opened.core, opened.lock))
     except (ApplianceError, AuditError, PolicyError) as refused:
