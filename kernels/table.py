@@ -18,6 +18,7 @@ I inputs, O outputs.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,6 +42,12 @@ class Backend(Protocol):
 
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
         """Allocate an array where this backend computes."""
+
+    def bring(self, name: str, array: Integers) -> Integers:
+        """Return tokens or targets where this backend reads them; valid until the next of that name."""
+
+    def repeat(self, key: Hashable, run: Callable[[], None]) -> None:
+        """Call `run`, whose ops follow from `key` but for their arrays' contents, or repeat a recording."""
 
     def widen(self, out: Floats, *, x: Floats) -> None:
         """Write an array of bf16, or of out's own dtype, as out's dtype."""

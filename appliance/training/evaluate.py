@@ -77,7 +77,7 @@ def _nats(model: GPT, arena: Arena, stream: Integers, windows: Sequence[Window])
         starts = [window.start for window in group] + [0] * (B - len(group))  # surplus rows do not count
         tokens = np.stack([stream[start : start + T] for start in starts])
         targets = np.stack([stream[start + 1 : start + T + 1] for start in starts])
-        losses = model.losses(arena, tokens, targets)
+        losses = np.asarray(model.losses(arena, tokens, targets))
         for row, window in enumerate(group):
             total += float(losses[row, window.begin : window.end].sum(dtype=np.float64))
     return total

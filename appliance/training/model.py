@@ -122,9 +122,29 @@ class GPT:
         place: Place | None = None,
     ) -> float:
         """Return `share` times the mean loss in nats per token, and add its gradient to `gradients`."""
-        ops, p, g = self.backend, self.parameters.views, gradients.views
-        loss = share * float(self.losses(arena, tokens, targets, place).mean(dtype=np.float64))
-        dlogits = arena.logits
+        tokens = self.backend.bring("tokens", tokens)
+        targets = self.backend.bring("targets", targets)
+
+        def passes() -> None:
+            self.losses(arena, tokens, targets, place)
+            self._backward(arena, gradients, tokens, targets, share, place)
+
+        if place is not None and self.config.dropout:
+            passes()  # its masks follow from the place, so no step is like another
+        else:
+            self.backend.repeat((arena, gradients, share), passes)
+        return share * float(arena.losses.mean(dtype=np.float64))
+
+    def _backward(
+        self,
+        arena: Arena,
+        gradients: Buffer,
+        tokens: Integers,
+        targets: Integers,
+        share: float,
+        place: Place | None,
+    ) -> None:
+        ops, p, g, dlogits = self.backend, self.parameters.views, gradients.views, arena.logits
         ops.softmax_cross_entropy_backward(
             dlogits,
             logits=arena.logits,
@@ -141,7 +161,6 @@ class GPT:
         self._drop_back(arena.dstream, arena.dstream, 0, place)
         shaped = arena.dstream.reshape(arena.batch, arena.time, self.config.width)
         ops.embedding_backward(g["wte.weight"], g.get("wpe.weight"), dout=shaped, tokens=tokens)
-        return loss
 
     def _block_forward(self, arena: Arena, layer: int, place: Place | None) -> None:
         """One block: middle = x + attention(norm(x)); out = middle + mlp(norm(middle))."""

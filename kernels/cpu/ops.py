@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable, Hashable
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +45,16 @@ class Cpu(Attention, Decoding, Norms, Pointwise):
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
         """Allocate a zeroed array in host memory; `dtype` may be `BFLOAT16`."""
         return np.zeros(shape, dtype)
+
+    def bring(self, name: str, array: Integers) -> Integers:
+        """Return the array: it lies where it is read."""
+        del name
+        return array
+
+    def repeat(self, key: Hashable, run: Callable[[], None]) -> None:
+        """Run the ops."""
+        del key
+        run()
 
     # --- embedding ------------------------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class Device(Protocol):
     def stream(self) -> Stream:
         """Make a stream."""
 
-    def launch(self, how: Launch, stream: Stream, **values: float) -> None:
+    def launch(self, how: Launch, stream: Stream, /, **values: float) -> None:
         """Queue a kernel; pointers are addresses, 0 for none."""
 
     def multiply(self, product: Product, stream: Stream) -> None:

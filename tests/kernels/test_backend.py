@@ -7,10 +7,11 @@ import pytest
 import kernels
 from kernels import errors, reference
 from kernels.cpu.ops import Cpu
+from kernels.cuda.ops import Cuda
 from kernels.table import Backend
 
 
-@pytest.mark.parametrize(("table", "bound"), [(reference, 0), (Cpu, 1)])
+@pytest.mark.parametrize(("table", "bound"), [(reference, 0), (Cpu, 1), (Cuda, 1)])
 def test_a_backend_has_every_op_of_the_table_with_the_same_parameters(table, bound):
     for name, promised in inspect.getmembers(Backend, inspect.isfunction):
         if not name.startswith("_"):
@@ -32,5 +33,5 @@ def test_every_error_is_in_the_tree_and_has_an_exit_code():
     for cls in vars(errors).values():
         if inspect.isclass(cls) and issubclass(cls, Exception):
             assert issubclass(cls, errors.KernelError)
-            assert cls.exit_code in (1, 2)
+            assert cls.exit_code in (1, 2, 5, 6)
             assert cls.__name__ in errors.__doc__

@@ -113,7 +113,7 @@ class ShimDevice:
         self.streams.append(ShimStream())
         return self.streams[-1]
 
-    def launch(self, how: Launch, stream: ShimStream, **values: float) -> None:
+    def launch(self, how: Launch, stream: ShimStream, /, **values: float) -> None:
         for letter, value in bind(how.kernel, values):
             if letter == "p" and value:
                 self._bytes_from(value, f"{how.kernel}: a pointer")
