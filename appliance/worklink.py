@@ -12,6 +12,7 @@ travels as the read end of a pipe that holds exactly its bytes, so that it is ne
     OpenPart   a quarantined part + key                  MemberHashed one file of a model folder
     GiveFile   a file the custodian made                 Sealed     an output is complete
     GivePart   a part to write + key                     PartDone   a part of an export is complete
+                                                         Signed     one signature of an officer's bundle
     Proceed    go on to the next phase                   Progress   numbers about the run
     Stop       end at the next safe point                Checkpoint two sealed outputs belong together
                                                          Damaged    the state that was given does not open
@@ -45,6 +46,7 @@ TASKS = (
 )
 PAYLOAD_KEY_BYTES = 32
 _HEX_256 = re.compile(r"[0-9a-f]{64}")
+_ARMOR = re.compile(r"[A-Za-z0-9+/=\n -]{1,8192}")
 _BACKEND = re.compile(r"[a-z][a-z0-9_./-]{0,39}")
 
 
@@ -195,6 +197,20 @@ class PartDone:
 
     index: int
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """An officer's signature as it came, and the SHA-256 of what it came with; it counts if it verifies."""
+
+    request: str
+    signature: str
+
+    def __post_init__(self) -> None:
+        """Raise ProtocolError for what could be neither."""
+        _hex_256(self.request)
+        if not _ARMOR.fullmatch(self.signature):
+            raise ProtocolError("expected an armored signature from a worker, found other characters")
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +369,7 @@ TO_CUSTODIAN = kinds(
     PartCopied,
     MemberHashed,
     PartDone,
+    Signed,
     Progress,
     Made,
     Checkpoint,

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.bundle import canonical
-from appliance.bundle.names import MEDIA_TYPES, check_media_types, check_member_names
+from appliance.bundle.names import (
+    APPROVAL,
+    MEDIA_TYPES,
+    check_approval_names,
+    check_media_types,
+    check_member_names,
+)
 from appliance.bundle.ustar import MAX_SIZE
 from appliance.errors import ContentRefused
 
@@ -114,6 +120,8 @@ def check_inner(inner: Inner, label: Label) -> None:
 def _check_members(kind: str, members: tuple[InnerMember, ...]) -> None:
     check_member_names([member.name for member in members])
     check_media_types(kind, {member.media_type for member in members})
+    if kind == APPROVAL:
+        check_approval_names([member.name for member in members])
 
 
 def _parse_member(value: canonical.JSON) -> InnerMember:

@@ -8,6 +8,7 @@ folder), so extracting can only create new files below one folder.
     config/<name>.toml              one training configuration
     weights/<name>.safetensors      one set of weights
     metrics.json                    the figures of a run, on their way out
+    approval/request.json           a request of the appliance, and NAME.sshsig: officers' signatures of it
     model/…                         an exported model folder (docs/formats/model-signature.md)
 """
 
@@ -30,12 +31,17 @@ SAFETENSORS = "application/vnd.safetensors"
 JSON_TEXT = "application/json"
 MEDIA_TYPES = (TEXT, TOML, SAFETENSORS, JSON_TEXT)
 
+APPROVAL = "approval"
+APPROVED_REQUEST = "approval/request.json"
+MAX_APPROVALS = 16
+
 # What may travel in a bundle of each kind; a kind that is not here carries nothing yet.
 _MEDIA_BY_KIND = {
     "corpus": {TEXT, TOML},
     "config": {TOML},
     "weights": {SAFETENSORS, JSON_TEXT, TEXT},
     "metrics": {JSON_TEXT},
+    APPROVAL: {JSON_TEXT, TEXT},
 }
 
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"
@@ -52,7 +58,9 @@ _MEDIA_BY_SUFFIX = {
     ".json": JSON_TEXT,
     ".entry": JSON_TEXT,
     ".sig": JSON_TEXT,
+    ".sshsig": TEXT,
 }
+_SIGNATURE = re.compile(rf"approval/{_WORD}\.sshsig")
 _OBJECTS = (
     ("corpus", TEXT, re.compile(rf"corpus/({_WORD})/{_WORD}\.txt")),
     ("config", TOML, re.compile(rf"config/({_WORD})\.toml")),
@@ -101,6 +109,16 @@ def check_media_types(kind: str, media_types: set[str]) -> None:
         raise ContentRefused(
             f"bundle of kind {kind}: expected members of type {', '.join(sorted(allowed)) or '(none yet)'},"
             f" found {', '.join(sorted(media_types - allowed)) or 'no member'}; make one bundle per kind"
+        )
+
+
+def check_approval_names(names: Sequence[str]) -> None:
+    """Raise ContentRefused unless these are one request and the signatures of it."""
+    signatures = [name for name in names if _SIGNATURE.fullmatch(name)]
+    if APPROVED_REQUEST not in names or not 0 < len(signatures) == len(names) - 1 <= MAX_APPROVALS:
+        raise ContentRefused(
+            f"bundle of kind {APPROVAL}: expected {APPROVED_REQUEST} and 1 to {MAX_APPROVALS} of"
+            f" approval/NAME.sshsig, found {', '.join(names)!r:.200}; pack the request's folder"
         )
 
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from appliance.age import Identity
 
-KINDS = ("corpus", "config", "weights")
+KINDS = ("corpus", "config", "weights", "approval")
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 bundle_argument = click.argument(
@@ -120,8 +120,9 @@ def create_command(
 ) -> None:
     """Pack files and folders, signed by you, for one recipient.
 
-    Text (*.txt) becomes documents of one corpus, *.toml configs, *.safetensors weights. Was the medium
-    pulled, or the command cut off, repeat it as it was: it goes on with the first part that is missing.
+    Text (*.txt) becomes documents of one corpus, *.toml configs, *.safetensors weights. A request's
+    folder (*.approval) becomes a bundle of the officers' signatures in it. Was the medium pulled, or the
+    command cut off, repeat it as it was: it goes on with the first part that is missing.
     """
     if corpus is not None and not WORD.fullmatch(corpus):
         raise UsageError(f"--name: expected letters, digits, _ and -, found {corpus!r:.80}")

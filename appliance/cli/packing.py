@@ -1,8 +1,9 @@
 """Which files of a researcher become which members of a bundle.
 
 A folder that has the shape of a bundle already (`corpus/NAME/*.txt`, `config/*.toml`, or
-`weights/*.safetensors`) is taken as it is. Anything else is named here: text becomes documents of one
-corpus, TOML a config, safetensors weights. A file that is none of these is refused, never left out silently.
+`weights/*.safetensors`) is taken as it is, and so is a request that came back signed (`*.approval`). Anything
+else is named here: text becomes documents of one corpus, TOML a config, safetensors weights. A file that is
+none of these is refused, never left out silently.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from appliance.errors import ContentRefused, MediumMissing, UsageError
+from appliance.bundle.approval import REQUEST, SUFFIX, read_approvals
+from appliance.bundle.folder import BundleFolder
+from appliance.bundle.names import APPROVAL, APPROVED_REQUEST
+from appliance.errors import ContentRefused, Incomplete, MediumMissing, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,12 +53,14 @@ def plan(paths: Sequence[Path], corpus: str | None) -> list[Source]:
 def kind_of(sources: Iterable[Source]) -> str:
     """Return the kind of bundle that its members make: weights before corpus before config."""
     found = {source.member.split("/")[0] for source in sources}
-    return next(kind for kind in ("weights", "corpus", "config") if kind in found)
+    return next(kind for kind in ("weights", "corpus", "config", APPROVAL) if kind in found)
 
 
 def _plan_one(path: Path, corpus: str | None) -> Iterator[Source]:
     if path.is_file():
         yield Source(path, _member(path, (path.name,), corpus or _word(path.stem)))
+    elif path.is_dir() and path.name.endswith(SUFFIX):
+        yield from _plan_approvals(path)
     elif path.is_dir():
         shaped = any((path / kind).is_dir() for kind in SHAPED)
         for file in sorted(_files(path)):
@@ -65,6 +71,17 @@ def _plan_one(path: Path, corpus: str | None) -> Iterator[Source]:
                 yield Source(file, _member(file, parts, corpus or _word(path.resolve().name)))
     else:
         raise MediumMissing(f"to pack: no file or folder {path}")
+
+
+def _plan_approvals(path: Path) -> Iterator[Source]:
+    """Name a request and its signatures, after a look that the folder holds these and nothing else."""
+    with BundleFolder.open(path) as folder:
+        carried = read_approvals(folder)
+    if not carried.signatures:
+        raise Incomplete(f"{path}: expected NAME.sig by an officer, found none; sign the request first")
+    yield Source(path / REQUEST, APPROVED_REQUEST)
+    for name in carried.signatures:
+        yield Source(path / name, f"{APPROVAL}/{name.removesuffix('.sig')}.sshsig")
 
 
 def _files(folder: Path) -> Iterator[Path]:

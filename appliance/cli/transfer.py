@@ -24,7 +24,10 @@ NOT_SIGNED = (
 @json_option
 @pass_session
 def import_command(session: Session, *, bundle: Path, as_json: bool) -> None:
-    """Take BUNDLE into the vault: a *.bundle folder of a trusted signer, or the medium that one lies on."""
+    """Take BUNDLE into the vault: a *.bundle folder of a trusted signer, or the medium that one lies on.
+
+    A bundle of approvals becomes no object: the officers' signatures in it are handed in.
+    """
     with folder_descriptor(bundle_at(bundle), "bundle") as folder_fd:
         reply = session.call("ImportBundle", {"folder_fd": 0}, [folder_fd])
     if as_json:
@@ -33,6 +36,9 @@ def import_command(session: Session, *, bundle: Path, as_json: bool) -> None:
     click.echo(
         printable(f"imported bundle {reply['bundle']} (channel {reply['channel']}, number {reply['seq']})")
     )
+    if reply["approvals"] is not None:
+        show_approvals(reply["approvals"])
+        return
     emit_table(
         ("KIND", "NAME", "VERSION", "SIZE"),
         (
@@ -40,6 +46,14 @@ def import_command(session: Session, *, bundle: Path, as_json: bool) -> None:
             for item in reply["objects"]
         ),
     )
+
+
+def show_approvals(brought: dict[str, Any]) -> None:
+    """Say who approves what by a bundle; signatures that do not count stand on standard error."""
+    people = ", ".join(brought["people"]) or "nobody who had not approved before"
+    click.echo(printable(f"request {brought['request']} approved by {people}"))
+    for reason in brought["refused"]:
+        click.echo(printable(f"refused: {reason}"), err=True)
 
 
 @click.command(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from appliance.age import NONCE_SIZE, read_header
 from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
 from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, BundleFolder
 from appliance.bundle.manifest import Manifest, encode_manifest, target_of
+from appliance.bundle.names import APPROVAL, MAX_APPROVALS
 from appliance.bundle.trust import Trust
 from appliance.bundle.verify import (
     MAX_SSH_SIGNATURE_BYTES,
@@ -35,6 +36,7 @@ from appliance.catalog import Object
 from appliance.catalog.entries import IMPORTED, ROLE
 from appliance.custodian.core import Core, job_entity
 from appliance.custodian.files import give_bytes
+from appliance.custodian.handing_in import HandedIn, hand_in
 from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
 from appliance.custodian.roots import follow_bundle, record_roots
@@ -48,6 +50,7 @@ from appliance.worklink import (
     PartCopied,
     PartDone,
     Sealed,
+    Signed,
     WantOutput,
 )
 from audit.entry import JSON, parse_entry
@@ -63,6 +66,17 @@ class Imported:
 
     manifest: Manifest
     objects: tuple[Object, ...]
+    approvals: HandedIn | None
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What a worker told of one bundle: outputs by their tokens, or signatures."""
+
+    outputs: Outputs
+    approval: bool
+    tokens: list[int] = field(default_factory=list)
+    signed: list[Signed] = field(default_factory=list)
 
 
 async def import_bundle(
@@ -84,20 +98,24 @@ async def import_bundle(
         core.counting.raise_for("import")
         quarantine = core.home.quarantine / job
         quarantine.mkdir(parents=True, mode=0o700)
-        outputs = Outputs(core, job, MADE_BY_IMPORT, environment, compartments=labels)
+        approval = manifest.kind == APPROVAL
+        made = () if approval else MADE_BY_IMPORT
+        outputs = Outputs(core, job, made, environment, compartments=labels)
         worker = await Worker.start("import", job, core.facts.profile, environment=environment)
         try:
             give_bytes(worker, "manifest", encode_manifest(manifest))
             await _copy(worker, folder, quarantine, manifest)
-            tokens = await _open(run, worker, quarantine, bundle, manifest, outputs)
-            rows = await outputs.publish(tokens, ())
+            taken = _Taken(outputs, approval)
+            await _open(run, worker, quarantine, bundle, manifest, taken)
+            rows = await outputs.publish(taken.tokens, ())
         finally:
             await worker.end()
             outputs.discard()
             core.live.revoke_job(job)
             shutil.rmtree(quarantine, ignore_errors=True)
-        _record(core, run, manifest, role, rows)
-        return Imported(manifest, tuple(rows))
+        approvals = hand_in(core, taken.signed) if approval else None
+        _record(core, run, manifest, role, rows, approvals)
+        return Imported(manifest, tuple(rows), approvals)
 
 
 def _judge(core: Core, folder: BundleFolder, trust: Trust) -> tuple[str, Manifest]:
@@ -173,9 +191,9 @@ async def _copy(worker: Worker, folder: BundleFolder, quarantine: Path, manifest
 
 
 async def _open(
-    run: Run, worker: Worker, quarantine: Path, bundle: Entity, manifest: Manifest, outputs: Outputs
-) -> list[int]:
-    """Have all parts' keys released under one decision and the contents sealed; return the tokens."""
+    run: Run, worker: Worker, quarantine: Path, bundle: Entity, manifest: Manifest, taken: _Taken
+) -> None:
+    """Have all parts' keys released under one decision and the contents sealed, or told."""
     core = run.core
     told = core.facts.compartments.get(run.owner, ())
     principal = job_entity(run.job, run.owner, "import", (manifest.bundle_id,), told)
@@ -183,24 +201,26 @@ async def _open(
     run.keep(allowed.committed)
     fronts = [_read_front(quarantine / part.name) for part in manifest.parts]
     keys = core.custody.unwrap_parts(allowed.grant, fronts)
-    tokens: list[int] = []
     for index, part in enumerate(manifest.parts):
         offset = len(fronts[index][0]) + NONCE_SIZE
         descriptor = os.open(quarantine / part.name, os.O_RDONLY | os.O_NOFOLLOW)
         worker.send(OpenPart(index, offset, part.size - offset), (descriptor, key_pipe(keys[index])))
         while not isinstance(message := await worker.receive(), PartDone):
-            _take(worker, outputs, message, tokens)
+            _take(worker, taken, message)
     while not isinstance(message := await worker.receive(), Finished):
-        _take(worker, outputs, message, tokens)
-    return tokens
+        _take(worker, taken, message)
+    if taken.approval and not taken.signed:
+        raise ProtocolError("an importing worker told no signature of an approval bundle")
 
 
-def _take(worker: Worker, outputs: Outputs, message: object, tokens: list[int]) -> None:
+def _take(worker: Worker, taken: _Taken, message: object) -> None:
     if isinstance(message, WantOutput):
-        outputs.open(worker, message)
+        taken.outputs.open(worker, message)
     elif isinstance(message, Sealed):
-        outputs.sealed(message)
-        tokens.append(message.token)
+        taken.outputs.sealed(message)
+        taken.tokens.append(message.token)
+    elif isinstance(message, Signed) and taken.approval and len(taken.signed) < MAX_APPROVALS:
+        taken.signed.append(message)
     else:
         raise ProtocolError(f"an importing worker said {type(message).__name__}")
 
@@ -213,7 +233,9 @@ def _read_front(path: Path) -> tuple[bytes, bytes]:
         return source.read(size), source.read(NONCE_SIZE)
 
 
-def _record(core: Core, run: Run, manifest: Manifest, role: str, rows: Sequence[Object]) -> None:
+def _record(
+    core: Core, run: Run, manifest: Manifest, role: str, rows: Sequence[Object], approvals: HandedIn | None
+) -> None:
     """Log the import, then move the replay state: a crash in between is repaired from the log."""
     context: dict[str, JSON] = {
         "bundle": manifest.bundle_id,
@@ -227,6 +249,8 @@ def _record(core: Core, run: Run, manifest: Manifest, role: str, rows: Sequence[
         "objects": [row.id for row in rows],
         "job": run.job,
     }
+    if approvals is not None:
+        context |= {"request": approvals.request, "people": list(approvals.people)}
     run.keep(
         core.gate.outcome(IMPORTED, f"Person:{run.owner}", "import", f"Bundle:{manifest.bundle_id}", context)
     )

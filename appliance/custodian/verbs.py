@@ -131,6 +131,7 @@ class Verbs:
             "channel": imported.manifest.channel,
             "seq": imported.manifest.seq,
             "objects": [object_json(row) for row in imported.objects],
+            "approvals": imported.approvals.answer() if imported.approvals else None,
         }
 
     async def train(self, caller: Caller) -> Answer:

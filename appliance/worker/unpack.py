@@ -11,12 +11,13 @@ from appliance.age import PayloadReader
 from appliance.bundle.extract import Extractor
 from appliance.bundle.inner import Inner, InnerMember
 from appliance.bundle.manifest import parse_manifest
-from appliance.bundle.names import object_of
+from appliance.bundle.names import APPROVAL, object_of
 from appliance.bundle.parts import copy_part
 from appliance.errors import ContentRefused, ProtocolError
 from appliance.messages import Channel, close_fds
 from appliance.training.config import MAX_CONFIG_BYTES, parse_config
 from appliance.training.documents import SEPARATOR
+from appliance.worker.approvals import Approvals
 from appliance.worker.port import Port, SealedOutput, read_key
 from appliance.worklink import Begin, CopyPart, Finished, OpenPart, PartCopied, PartDone, Proceed
 
@@ -82,8 +83,8 @@ def run(channel: Channel, begin: Begin) -> None:
     port = Port(channel)
     manifest = parse_manifest(port.file("manifest"))
     _copy_parts(port)
-    vault = _Vault(port)
-    extractor = Extractor(manifest, vault)
+    sink = Approvals(port) if manifest.kind == APPROVAL else _Vault(port)
+    extractor = Extractor(manifest, sink)
     for _ in manifest.parts:
         part, (descriptor, key_pipe) = port.expect(OpenPart)
         reader = PayloadReader(descriptor, read_key(key_pipe), part.offset, part.length)
@@ -94,7 +95,7 @@ def run(channel: Channel, begin: Begin) -> None:
         close_fds([descriptor])
         port.send(PartDone(part.index, reader.size))
     extractor.finish()
-    vault.close()
+    sink.close()
     port.send(Finished(0, stopped=False))
 
 

@@ -13,20 +13,23 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from appliance.bundle.approval import write_request
 from appliance.cli import passphrase
 from appliance.cli import verify_model as verify_model_verb
 from appliance.cli.bundle import channel_of
+from appliance.cli.files import folder_descriptor
 from appliance.cli.init import parse_people, write_public
-from appliance.cli.packing import plan
+from appliance.cli.packing import kind_of, plan
 from appliance.cli.root import appliance
 from appliance.custody.passphrase import Costs
 from appliance.custody.slot import create_slot
 from appliance.egress import DEFAULTS
-from appliance.errors import AlreadyExists, ContentRefused, MediumMissing, UsageError
+from appliance.errors import AlreadyExists, ContentRefused, Incomplete, MediumMissing, UsageError
 from appliance.export.lineage import ApprovedBy, Commitment, Lineage, Material, ReceiptName
 from appliance.export.verify_model import Report
 from appliance.home import Facts, Home, write_facts
 from audit.checkpoint import TreeHead
+from policy.approvals import ApprovalRequest
 from tests.hosts import write_host
 
 
@@ -224,6 +227,24 @@ def test_a_folder_in_the_shape_of_a_bundle_is_taken_as_it_is(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert members([tmp_path]) == ["config/small.toml", "corpus/x/a.txt", "weights/w.safetensors"]
+
+
+def test_a_request_without_a_signature_is_no_bundle_of_approvals(tmp_path):
+    request = ApprovalRequest(
+        *("lab.example/one", "0123456789abcdef" * 2, "ada", "export", ("a" * 64,), ("age1recipient",)),
+        *({}, "review", "b" * 64, "2031-05-04T09:00:00Z"),
+    )
+    with folder_descriptor(tmp_path, "stick") as parent:
+        stick = tmp_path / write_request(parent, request.encode())
+    with pytest.raises(Incomplete, match=r"expected NAME\.sig by an officer, found none"):
+        plan([stick], None)
+    (stick / "alice.sig").write_text("signature\n")
+    sources = plan([stick], None)
+    assert [source.member for source in sources] == ["approval/alice.sshsig", "approval/request.json"]
+    assert kind_of(sources) == "approval"
+    (stick / "holiday.jpg").touch()
+    with pytest.raises(ContentRefused, match="remove what does not belong there"):
+        plan([stick], None)
 
 
 def test_a_file_of_another_kind_is_refused_not_left_out(tmp_path):

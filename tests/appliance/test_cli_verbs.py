@@ -712,7 +712,7 @@ def test_a_sample_as_json_and_with_a_prompt_from_standard_input(daemon, run):
 def test_an_import_hands_over_the_folder_and_lists_what_came(daemon, run, tmp_path):
     def take(parameters, fds):
         daemon.secrets.append(os.listdir(fds[parameters["folder_fd"]]))  # noqa: PTH208  a descriptor
-        return {"bundle": "0a1b", "channel": "lab", "seq": 3, "objects": [OBJECT]}
+        return {"bundle": "0a1b", "channel": "lab", "seq": 3, "objects": [OBJECT], "approvals": None}
 
     (tmp_path / "x.bundle").mkdir()
     (tmp_path / "x.bundle" / "manifest.json").touch()
@@ -721,6 +721,20 @@ def test_an_import_hands_over_the_folder_and_lists_what_came(daemon, run, tmp_pa
     assert done.output.splitlines()[0] == "imported bundle 0a1b (channel lab, number 3)"
     assert daemon.secrets == [["manifest.json"]]
     assert json.loads(run("import", str(tmp_path / "x.bundle"), "--json").output)["objects"] == [OBJECT]
+
+
+def test_a_bundle_of_approvals_says_who_approved_and_what_did_not_count(daemon, run, tmp_path):
+    (tmp_path / "x.bundle").mkdir()
+    brought = {"request": "ef" * 32, "people": ["alice", "bob"], "refused": ["carol asked for this"]}
+    said = {"bundle": "0a1b", "channel": "lab", "seq": 3, "objects": [], "approvals": brought}
+    daemon.answers["ImportBundle"] = said
+    done = run("import", str(tmp_path / "x.bundle"))
+    assert done.stdout.splitlines()[1:] == [f"request {'ef' * 32} approved by alice, bob"]
+    assert done.stderr == "refused: carol asked for this\n"
+    daemon.answers["ImportBundle"] = {**said, "approvals": {**brought, "people": []}}
+    assert (
+        "approved by nobody who had not approved before" in run("import", str(tmp_path / "x.bundle")).stdout
+    )
 
 
 def test_a_bundle_that_is_not_there_is_a_missing_medium(daemon, run, tmp_path):

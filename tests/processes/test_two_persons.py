@@ -120,6 +120,56 @@ def test_an_officer_is_enrolled_by_stick_and_approves_then(desk: Desk):
     desk.appliance.demand_sound_log()
 
 
+def pack_approvals(desk: Desk, stick: Path, *, seq: int, signer: str = "researcher") -> Path:
+    """What an officer's machine that is never connected makes of a signed request."""
+    out = desk.folder / f"stick-{seq}"
+    to = ("--to", desk.template.public / "transfer.recipient", "--channel", "officers", "--seq", seq)
+    key = desk.template.folder / f"{signer}.key"
+    checked(*PYTHON, "appliance", "bundle", "create", stick, *to, "--sign", key, "--out", out)
+    (bundle,) = out.iterdir()
+    return bundle
+
+
+def test_approvals_come_by_bundle_from_a_machine_that_is_never_connected(desk: Desk):
+    desk.done("request", "export", "tiny", "--to", desk.recipient, "--reason", "r", "--stick", desk.folder)
+    (stick,) = desk.folder.glob("*.approval")
+    desk.request = stick / "request.json"
+    desk.sign("alice", document=desk.request).rename(stick / "alice.sig")
+    first = pack_approvals(desk, stick, seq=1)
+    assert desk.done("import", first).endswith(" approved by alice\n")
+    replayed = desk.appliance.cli("import", first)
+    assert replayed.returncode == 9, replayed.stderr
+    desk.demand_not_exported(8, "approvals:1-of-2")
+
+    # Who made the bundle adds nothing to it: carol asked, and mallory is nobody.
+    (stick / "alice.sig").unlink()
+    mallory = desk.folder / "mallory"
+    checked("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", mallory, "-C", "bob")
+    desk.sign("carol", document=desk.request).rename(stick / "carol.sig")
+    desk.sign(str(mallory), document=desk.request).rename(stick / "bob.sig")
+    refused = desk.appliance.cli("import", pack_approvals(desk, stick, seq=2))
+    assert refused.returncode == 7, refused.stderr
+    assert "belongs to no enrolled officer" in refused.stderr
+    desk.demand_not_exported(8, "approvals:1-of-2")
+
+    # One signature that does not count keeps no good one back, and a number that brought nothing is free.
+    desk.sign("bob", document=desk.request).rename(stick / "bob.sig")
+    unknown = desk.appliance.cli("import", pack_approvals(desk, stick, seq=3, signer="stranger"))
+    assert unknown.returncode == 7, unknown.stderr
+    shutil.rmtree(desk.folder / "stick-2")
+    taken = desk.appliance.cli("import", pack_approvals(desk, stick, seq=2))
+    assert taken.returncode == 0, taken.stderr
+    assert taken.stdout.endswith(" approved by bob\n")
+    assert "refused: carol asked for this and cannot approve it" in taken.stderr
+    exported = desk.export()
+    assert exported.returncode == 0, exported.stderr
+    shutil.rmtree(desk.folder / "out")
+    desk.demand_not_exported(9, "was used already")
+    assert not [each for each in desk.appliance.objects() if each["kind"] == "approval"]
+    desk.appliance.shutdown()
+    desk.appliance.demand_sound_log()
+
+
 def test_the_figures_of_a_run_leave_alone(desk: Desk):
     (job,) = [each["id"] for each in json.loads(desk.done("jobs", "--json")) if each["name"] == "tiny"]
     desk.request.unlink()

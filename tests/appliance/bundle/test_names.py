@@ -7,6 +7,7 @@ from appliance.bundle.names import (
     SAFETENSORS,
     TEXT,
     TOML,
+    check_approval_names,
     check_media_types,
     check_member_name,
     check_member_names,
@@ -106,3 +107,16 @@ def test_kind_bounds_the_content():
     for kind, types in (("corpus", {SAFETENSORS}), ("config", {TEXT}), ("update", {TEXT}), ("corpus", set())):
         with pytest.raises(ContentRefused, match=f"bundle of kind {kind}"):
             check_media_types(kind, types)
+
+
+def test_approvals_travel_as_one_request_and_its_signatures():
+    request, signed = "approval/request.json", [f"approval/o{n}.sshsig" for n in range(17)]
+    check_approval_names([signed[0], request])
+    check_approval_names([*signed[:16], request])
+    check_media_types("approval", {JSON_TEXT, TEXT})
+    for names in (
+        *([request], signed[:1], [*signed, request]),
+        *([*signed[:1], request, "corpus/x/a.txt"], [*signed[:1], request, "approval/other.json"]),
+    ):
+        with pytest.raises(ContentRefused, match=r"expected approval/request\.json and 1 to 16"):
+            check_approval_names(names)
