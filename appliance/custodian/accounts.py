@@ -12,6 +12,7 @@ from appliance.catalog import Object
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.jobs import Run, new_job_id
+from appliance.custodian.needtoknow import labels_of, lacks
 from appliance.custodian.trains import REPORT, Trains
 from appliance.custodian.workers import Worker
 from appliance.errors import PolicyRefused, UnknownObject
@@ -39,8 +40,9 @@ class Accounts:
         training = self._trains.find(job)
         if training is None or training.account is None or job not in self._trains.running():
             return None
+        missing = lacks(person, labels_of(self._core, self._core.catalog.job(job), training.run))
         try:
-            self._core.gate.request(person, "account", self._record(job), job=job)
+            self._core.gate.request(person, "account", self._record(job), job=job, lacks=missing)
         except (PolicyRefused, LogUnavailable):
             return None
         return account_json(job, training.account)

@@ -39,6 +39,8 @@ class Run:
         self.owner = owner
         self.purpose = purpose
         self.used: list[Object] = []
+        self.labels: set[str] = set()
+        """Of all that this run was given keys of; what it makes carries them, and they never get fewer."""
         self.events: list[dict[str, JSON]] = []
         self._objects = set(named)
         self._began = time.monotonic()
@@ -71,6 +73,7 @@ class Run:
         """Have one object granted to this job, unwrap its key and hand both to the worker."""
         allowed = self.use(resource)
         key = self.core.custody.unwrap(allowed.grant).key
+        self.labels |= set(resource.compartments)
         payload = self.core.vault.open_payload(resource.id)
         worker.give_input(role, resource.kind, payload, key)
         if resource not in self.used:  # each rank of a job is given the same

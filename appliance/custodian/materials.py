@@ -29,7 +29,7 @@ def give_named(core: Core, run: Run, row: Job, worker: Worker, want: WantInput) 
     if len(given) >= _MOST[kind] or name in {each.name for each in given}:
         raise ProtocolError(f"a training worker asked for more {kind} than a config names")
     try:
-        named = _before(core, row, kind, name) or run.find(kind, name)
+        named = _asked_for(core, run, row, kind, name)
         run.name(named, by=run.used[0])
         run.give(worker, kind, named)
         if kind == "corpus" and named.id not in core.catalog.job(run.job).corpora:
@@ -39,15 +39,19 @@ def give_named(core: Core, run: Run, row: Job, worker: Worker, want: WantInput) 
         raise
 
 
-def _before(core: Core, row: Job, kind: str, name: str) -> Object | None:
-    """Return the object of this name that the job was made with so far."""
-    used: tuple[str, ...] = ()
-    if kind == "corpus":
-        used = core.catalog.job(row.id).corpora
-    elif kind == TOKENIZER and row.kept:
-        used = core.catalog.get(row.kept[-1].weights).parents
-    found = [each for each in map(core.catalog.get, used) if (each.kind, each.name) == (kind, name)]
-    return found[-1] if found else None
+def _asked_for(core: Core, run: Run, row: Job, kind: str, name: str) -> Object:
+    """Return the object of this name: the newest, or for a job that goes on the one it was made with.
+
+    That one is among the parents of its state, which the log names and the gate compared when the job was
+    resumed; what the catalog says of the job itself is not asked. Raises ProtocolError where none of them is.
+    """
+    if not row.kept:
+        return run.find(kind, name)
+    parents = map(core.catalog.get, core.catalog.get(row.kept[-1].weights).parents)
+    found = [each for each in parents if (each.kind, each.name) == (kind, name)]
+    if not found:
+        raise ProtocolError(f"a training worker asked for a {kind} that the job was not made with")
+    return found[-1]
 
 
 async def publish_tokenizer(core: Core, run: Run, outputs: Outputs, message: Made) -> None:

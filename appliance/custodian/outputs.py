@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from appliance.age import PayloadWriter, descriptor_sink
@@ -55,14 +55,14 @@ class Outputs:
         environment: Mapping[str, str],
         *,
         name: str | None = None,
-        compartments: Sequence[str] = (),
+        compartments: Collection[str] = (),
     ) -> None:
         """Begin without outputs; where the job gives every output one `name`, a worker chooses none.
 
-        `compartments` are labels that outputs get beside their parents'.
+        `compartments` are labels that outputs get beside their parents', as they are when each is published.
         """
         self._name = name
-        self._compartments = frozenset(compartments)
+        self._compartments = compartments
         self._core = core
         self._job = job
         self._allowed = frozenset(allowed) & KINDS
@@ -189,7 +189,7 @@ class Outputs:
         self, item: Staged, verified: Verified, parents: Sequence[Object], secret: Mapping[str, int]
     ) -> Object:
         inherited = {label for parent in parents for label in parent.compartments}
-        compartments = sorted(inherited | self._compartments)
+        compartments = sorted(inherited.union(self._compartments))
         core = self._core
         core.settle()
         core.vault.publish(item.id)

@@ -122,7 +122,7 @@ class Replays:
                     elif isinstance(message, Began):
                         comparison.began(message)
                     elif isinstance(message, Progress):
-                        yield _told(step=message.step)
+                        yield comparison.passed(message.step)
             run.keep(comparison.log(job))
         finally:
             await worker.end()
@@ -182,6 +182,7 @@ class _Comparison:
         self._equal: list[int] = []
         self._backend = self._made_on = ""
         self._differs: int | None = None
+        self._passed = stretch.begin
 
     @property
     def complete(self) -> bool:
@@ -193,6 +194,13 @@ class _Comparison:
         if message.step != self._stretch.begin:
             raise ProtocolError("a replaying worker began at another step than it was given")
         self._backend, self._made_on = message.backend, message.made_on
+
+    def passed(self, step: int) -> dict[str, JSON]:
+        """Return how far the worker is as the interface tells it; a step is within the stretch, and rises."""
+        if not self._passed < step <= self._stretch.compared[-1].step:
+            raise ProtocolError(f"a replaying worker told step {step} after step {self._passed}")
+        self._passed = step
+        return _told(step=step)
 
     def compare(self, found: Replayed) -> dict[str, JSON]:
         """Hold one state against the log; returns it as the interface tells it."""

@@ -17,6 +17,7 @@ from appliance.custodian.outputs import Outputs
 from appliance.custodian.ranks import Others, check_ranks, start_ranks
 from appliance.custodian.retention import Figures, Rule, fall_out, retire
 from appliance.custodian.states import States
+from appliance.custodian.telling import Telling
 from appliance.custodian.workers import Worker, checked_name
 from appliance.errors import (
     ApplianceError,
@@ -58,6 +59,7 @@ class Training:
     row: Job
     states: States
     figures: Figures
+    telling: Telling
     ranks: int = 1
     began: asyncio.Event = field(default_factory=asyncio.Event)
     others: Others | None = None
@@ -120,7 +122,8 @@ class Trains:
         return self._launch(self._training(run, replace(row, owner=person.id), ranks))
 
     def _training(self, run: Run, row: Job, ranks: int) -> Training:
-        return Training(run, row, States(self._core, run, row), Figures(self._core, row.id), ranks)
+        figures, telling = Figures(self._core, row.id), Telling(run, row.steps)
+        return Training(run, row, States(self._core, run, row), figures, telling, ranks)
 
     def stop(self, job: str) -> None:
         """Ask a job to end at its next safe point."""
@@ -165,9 +168,9 @@ class Trains:
     async def _carry_out(self, training: Training) -> None:
         """Run one job to its end, whatever the end is; nothing staged or alive is left behind."""
         core, row = self._core, training.row
-        outputs = Outputs(
-            core, row.id, (*MADE_BY_TRAINING, TOKENIZER, REPORT), self._environment, name=row.name
-        )
+        kinds = (*MADE_BY_TRAINING, TOKENIZER, REPORT)
+        labels = training.run.labels
+        outputs = Outputs(core, row.id, kinds, self._environment, name=row.name, compartments=labels)
         state, reason = "failed", "internal"
         try:
             core.catalog.set_job(row.id, state="running")
@@ -185,6 +188,7 @@ class Trains:
 
     async def _settle(self, training: Training, outputs: Outputs, state: str, reason: str) -> None:
         core, run, row = self._core, training.run, training.row
+        training.telling.end()
         if training.others is not None:
             await training.others.end()
         if training.worker is not None:
@@ -270,24 +274,16 @@ class Trains:
             training.states.damaged(worker)
         elif isinstance(message, Began):
             training.states.began(message)
+            training.telling.began(message.step)
             training.began.set()
         else:
             raise ProtocolError(f"a training worker said {type(message).__name__}")
 
     def _progress(self, training: Training, message: Progress) -> None:
-        run, row = training.run, training.row
-        if message.bits_per_byte >= 0:
-            training.figures.note(message.step, message.bits_per_byte)
-        figures = {
-            "loss": _figure(message.loss, 4),
-            "bits_per_byte": _figure(message.bits_per_byte, 4),
-            "learning_rate": _figure(message.learning_rate, 7),
-            "tokens_per_s": _figure(message.tokens_per_s, 0),
-        }
-        self._core.catalog.set_job(row.id, steps=message.steps)
-        run.tell(
-            "evaluated" if message.bits_per_byte >= 0 else "progress", message.step, message.steps, **figures
-        )
+        known = training.telling.take(message)
+        if known.bits_per_byte >= 0:
+            training.figures.note(known.step, known.bits_per_byte)
+        self._core.catalog.set_job(training.row.id, steps=known.steps)
 
     async def _publish(
         self, training: Training, outputs: Outputs, message: Checkpoint | Made, in_order: asyncio.Lock
@@ -311,6 +307,7 @@ class Trains:
                 raise ProtocolError(
                     "a training worker named other outputs than weights and an optimizer's state"
                 )
+            training.telling.checkpoint(message.step)
             weights, optimizer = await outputs.publish(tokens, run.used, secret)
             with core.catalog.transaction():
                 core.catalog.add_checkpoint(job, message.step, weights.id, optimizer.id)
@@ -388,8 +385,3 @@ def _first(failed: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
     return found
-
-
-def _figure(value: float, digits: int) -> float | None:
-    """Round what a worker says: fewer digits leave less room to hide anything in."""
-    return None if value < 0 else round(value, digits)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 
 from appliance.catalog import Job
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
+from appliance.custodian.needtoknow import carries, labels_of
 from appliance.custodian.retention import Figures
 from appliance.custodian.sealing import look
 from appliance.custodian.trains import Trains
@@ -24,7 +25,8 @@ from policy.model import Entity
 MAX_ENTRIES = 5000  # of one job in one answer; a log is read whole with `python -m audit show`
 _PAUSE_EVERY = 64  # entries read between two turns for everybody else
 _LOOKING = ("status", "account")  # who looked at a job is not part of what it did
-_FIGURES = ("loss", "bits_per_byte", "learning_rate", "tokens_per_s", "object", "reason")
+_MEASURED = ("loss", "bits_per_byte", "learning_rate", "tokens_per_s")
+_FIGURES = (*_MEASURED, "object", "reason")
 
 
 class Watching:
@@ -42,20 +44,23 @@ class Watching:
         """Yield a job's events after `after`, as they come unless `follow` is false.
 
         Of a job of an earlier start there are the evaluations that the catalog keeps, and its last state.
+        Who does not carry the labels of all that the job works on gets no figures.
         """
         job, after = caller.text("job"), caller.number("after")
         look(self._core, caller, "status")
-        training = self._trains.find(job)
+        training, person = self._trains.find(job), self._core.person(caller.uid)
+        row = self._core.catalog.job(job)
+        labels = labels_of(self._core, row, training.run if training else None)
         if training is None:
-            for event in _kept(self._core, self._core.catalog.job(job)):
+            for event in _kept(self._core, row):
                 if int(str(event["seq"])) > after:
-                    yield {"event": event_json(event)}
+                    yield _told(person, labels, event)
         elif caller.parameters.get("follow", True) is False:
             for event in training.run.events[max(after, 0) :]:
-                yield {"event": event_json(event)}
+                yield _told(person, labels, event)
         else:
             async for event in training.run.follow(after):
-                yield {"event": event_json(event)}
+                yield _told(person, labels | training.run.labels, event)
 
     async def entries(self, caller: Caller) -> AsyncGenerator[Answer, None]:
         """Yield the log's entries about a job, what it was made of and what was asked for what it made."""
@@ -133,6 +138,14 @@ def _kept(core: Core, row: Job) -> Iterator[dict[str, JSON]]:
     told.append({"kind": row.state, "step": row.step, "reason": row.reason or None})
     for number, event in enumerate(told):
         yield {"seq": number + 1, "steps": row.steps, "elapsed_s": 0.0, **event}
+
+
+def _told(person: Entity, labels: Collection[str], event: Mapping[str, JSON]) -> Answer:
+    """Return an event as this person may know it: without the labels, that a job runs, and not how well."""
+    known = carries(person, labels)
+    return {
+        "event": event_json({name: each for name, each in event.items() if known or name not in _MEASURED})
+    }
 
 
 def event_json(event: Mapping[str, JSON]) -> dict[str, JSON]:

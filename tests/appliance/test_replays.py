@@ -86,6 +86,13 @@ def test_equal_digests_are_equal_and_the_log_says_how_far(sim, comparison):
     )
 
 
+def test_steps_on_the_way_rise_and_stay_within_the_stretch(comparison):
+    assert comparison.passed(4)["step"] == 4
+    for step in (4, 0, 31):
+        with pytest.raises(ProtocolError, match=f"told step {step} after step 4"):
+            comparison.passed(step)
+
+
 @pytest.mark.parametrize("part", ["weights", "optimizer"])
 def test_the_first_different_digest_ends_it_and_is_logged(sim, comparison, part):
     comparison.compare(Replayed(10, sha("weights 10"), sha("optimizer 10")))

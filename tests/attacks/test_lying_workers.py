@@ -22,6 +22,7 @@ from appliance.custodian.outputs import Outputs
 from appliance.custodian.requests import export_of
 from appliance.custodian.retention import Figures
 from appliance.custodian.states import States
+from appliance.custodian.telling import Telling
 from appliance.custodian.trains import Training, Trains
 from appliance.custodian.workers import Worker
 from appliance.errors import Busy, JobFailed, ProtocolError, ReplayRefused
@@ -156,7 +157,9 @@ def test_a_checkpoint_of_other_outputs_is_refused(sim, deaf):
         outputs.open(Worker(deaf), WantOutput(kind, "tiny"))
     run = Run(sim.core, "train-1", "operator", "train")
     row = SimpleNamespace(id="train-1", kept=())
-    training = Training(run, row, States(sim.core, run, row), Figures(sim.core, "train-1"))
+    telling = Telling(run, 0)
+    telling.began(0)
+    training = Training(run, row, States(sim.core, run, row), Figures(sim.core, "train-1"), telling)
     for named in ((2, 1), (1, 1), (1, 3)):
         with pytest.raises(ProtocolError):
             asyncio.run(
