@@ -25,7 +25,7 @@ ROOT = HERE.parents[3]
 SOURCES = ROOT / "kernels/cuda"
 BUILD = ROOT / "build/cuda_shim"
 SANITIZE = "SHIM_SANITIZE"  # set by `make sanitize-cuda`, which preloads the sanitizer's library
-_FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-shared", "-DCUDA_SHIM", "-Wl,-Bsymbolic")
+_FLAGS = ("-std=c++17", "-O2", "-g1", "-fPIC", "-DCUDA_SHIM", "-Wl,-Bsymbolic")
 _SANITIZED = (
     "-O1",
     "-fsanitize=address,undefined",
@@ -62,34 +62,44 @@ def missing() -> str:
 
 
 @functools.cache
-def build(source: Path) -> ctypes.CDLL:
-    """Compile one source, or take what was compiled from the same bytes before."""
-    text = source.read_text(encoding="utf-8")
-    names = [name for name, kernel in KERNELS.items() if kernel.source == source.stem]
-    lines = [f'#include "{source}"', *(f"SHIM_EXPORT({name})" for name in names)]
+def build(source: Path, names: tuple[str, ...]) -> ctypes.CDLL:
+    """Compile one source and its kernels `names`, or take what was compiled from the same bytes before."""
+    wrapper = "\n".join([f'#include "{source}"', *(f"SHIM_EXPORT({name})" for name in names), ""])
+    headers = [path.read_text(encoding="utf-8") for path in sorted(SOURCES.glob("*.cuh"))]
+    known = (wrapper, source.read_text(encoding="utf-8"), *headers)
+    return ctypes.CDLL(str(_made(f"{source.stem}.so", wrapper, known, "-shared", str(_fibers()))))
+
+
+def _fibers() -> Path:
+    """The shim's own part, compiled once for all sources."""
+    return _made("shim.o", f'#include "{HERE / "shim.cpp"}"\n', (), "-c")
+
+
+def _made(name: str, text: str, known: tuple[str, ...], *how: str) -> Path:
+    """Compile a text of C++ into build/cuda_shim, unless the same was compiled before."""
     flags = (*_FLAGS, *(_SANITIZED if os.environ.get(SANITIZE) else ()), *_WARNINGS)
-    parts = [text, *lines, *flags, *(path.read_text(encoding="utf-8") for path in sorted(_included()))]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    library = BUILD / f"{source.stem}-{digest}.so"
-    if not library.exists():
-        _compile(library, lines, flags)
-    return ctypes.CDLL(str(library))
+    own = [(HERE / part).read_text(encoding="utf-8") for part in ("shim.h", "shim.cpp")]
+    digest = hashlib.sha256("\0".join((text, *known, *flags, *own)).encode()).hexdigest()[:16]
+    made = BUILD / f"{digest}-{name}"
+    if not made.exists():
+        BUILD.mkdir(parents=True, exist_ok=True)
+        mine = BUILD / f"{digest}-{os.getpid()}-{name}"  # several test processes may build at once
+        source = mine.with_suffix(".cpp")
+        source.write_text(text, encoding="utf-8")
+        command = ["g++", *flags, f"-I{HERE}", f"-I{SOURCES}", source, *how, "-o", mine]
+        clean = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=clean)
+        assert done.returncode == 0, done.stderr
+        source.unlink()
+        mine.replace(made)
+    return made
 
 
-def _included() -> list[Path]:
-    return [*SOURCES.glob("*.cuh"), HERE / "shim.h", HERE / "shim.cpp"]
-
-
-def _compile(library: Path, lines: list[str], flags: tuple[str, ...]) -> None:
-    BUILD.mkdir(parents=True, exist_ok=True)
-    mine = library.with_suffix(f".{os.getpid()}.so")  # several test processes may build at once
-    wrapper = mine.with_suffix(".cpp")
-    wrapper.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    command = ["g++", *flags, f"-I{HERE}", f"-I{SOURCES}", wrapper, HERE / "shim.cpp", "-o", mine]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    wrapper.unlink()
-    mine.replace(library)
+def library_of(kernel: str) -> ctypes.CDLL:
+    """The library that holds a kernel of kernels/cuda."""
+    source = KERNELS[kernel].source
+    names = tuple(name for name, each in KERNELS.items() if each.source == source)
+    return build(SOURCES / f"{source}.cu", names)
 
 
 def launch(how: Launch, *, seed: int = 0, **values: object) -> None:
@@ -97,8 +107,12 @@ def launch(how: Launch, *, seed: int = 0, **values: object) -> None:
 
     Raises `ShimFault`; every array must be contiguous.
     """
-    library = build(SOURCES / f"{KERNELS[how.kernel].source}.cu")
-    held = [_argument(letter, value) for letter, value in bind(how.kernel, values)]
+    call(library_of(how.kernel), how, seed, bind(how.kernel, values))
+
+
+def call(library: ctypes.CDLL, how: Launch, seed: int, arguments: list[tuple[str, object]]) -> None:
+    """Run a kernel of any library; raises `ShimFault`."""
+    held = [_argument(letter, value) for letter, value in arguments]
     addresses = (ctypes.c_void_p * len(held))(*(ctypes.addressof(each) for each in held))
     function = getattr(library, f"launch_{how.kernel}")
     function.restype = ctypes.c_char_p
@@ -119,6 +133,6 @@ def _argument(letter: str, value: object) -> object:
 
 def types_of(kernel: str) -> str:
     """Type letters of a kernel as the compiler saw them."""
-    function = getattr(build(SOURCES / f"{KERNELS[kernel].source}.cu"), f"types_{kernel}")
+    function = getattr(library_of(kernel), f"types_{kernel}")
     function.restype = ctypes.c_char_p
     return function().decode()

@@ -128,6 +128,16 @@ uint64_t draw() {  // splitmix64
     return z ^ (z >> 31);
 }
 
+std::vector<uint64_t> in_some_order(uint64_t count) {
+    std::vector<uint64_t> order(count);
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t at = draw() % (i + 1);
+        order[i] = order[at];
+        order[at] = i;
+    }
+    return order;
+}
+
 void wake(std::vector<Fiber*>& waiting) {
     grid->ready.insert(grid->ready.end(), waiting.begin(), waiting.end());
     waiting.clear();
@@ -316,12 +326,12 @@ const char* run(Body body, void** arguments, const unsigned* grid_of, const unsi
     block_size = {block_of[0], block_of[1], block_of[2]};
     grid_size = {grid_of[0], grid_of[1], grid_of[2]};
     bool sound = true;
-    for (block.z = 0; sound && block.z < grid_of[2]; block.z++)
-        for (block.y = 0; sound && block.y < grid_of[1]; block.y++)
-            for (block.x = 0; sound && block.x < grid_of[0]; block.x++) {
-                prepare_block(shared);
-                sound = run_block();
-            }
+    for (uint64_t number : in_some_order(static_cast<uint64_t>(grid_of[0]) * grid_of[1] * grid_of[2])) {
+        const uint64_t x = grid_of[0], y = grid_of[1];
+        block = {static_cast<unsigned>(number % x), static_cast<unsigned>(number / x % y), static_cast<unsigned>(number / (x * y))};
+        prepare_block(shared);
+        if (!(sound = run_block())) break;
+    }
     grid = nullptr;
     if (sound) return nullptr;
     memcpy(fault, one.fault, sizeof fault);

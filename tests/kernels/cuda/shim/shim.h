@@ -1,7 +1,7 @@
 // CUDA's language on a CPU, as far as the kernels use it: one fiber per CUDA thread, one block after another.
 //
 // Shared memory is poisoned at the start of each block; barriers and warp exchanges are meeting points that a fiber
-// waits at; fibers run in an order drawn from a seed, so that code which counts on an order gives other bits. A
+// waits at; blocks and fibers run in an order drawn from a seed: code that counts on an order gives other bits. A
 // meeting that not all attend (a divergent barrier, a lane that has left) is told by name instead of hanging.
 // What it cannot show: what is not sequentially consistent on a device, and time.
 #pragma once
