@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bundle bundle-test cubins sanitize-cuda devices bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices clean help preflight
+.PHONY: demo test check bundle bundle-test cubins sanitize-cuda devices bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices man reference clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -91,6 +91,14 @@ lock: $(READY) ## bring requirements/*.txt up to pyproject.toml
 
 devices: $(READY) ## the extras for a TPM and a token, into the same environment; needs libtss2-dev
 	$(PIP) install --no-deps --require-hashes -r requirements/tpm.txt -r requirements/pkcs11.txt
+
+man: $(READY) ## the manual pages, into build/man
+	@rm -rf build/man
+	$(BIN)/python -I -m appliance manual --out build/man
+
+reference: $(READY) ## docs/reference/commands.md, written out of the program
+	@rm -f docs/reference/commands.md
+	$(BIN)/python -I -m appliance manual --markdown --out docs/reference/commands.md
 
 clean: ## remove everything that was built; the sources stay
 	@if [ -d demo/home ]; then $(BIN)/python -I -m appliance --home demo/home shutdown 2>/dev/null || true; fi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,10 +203,15 @@ def _pair(text: str) -> tuple[str, str]:
 
 @request_command.command("show", epilog=example("appliance request show /media/stick/0a1b2c3d.approval"))
 @click.argument("path", type=click.Path(path_type=Path))
-def show_request(*, path: Path) -> None:
+@json_option
+def show_request(*, path: Path, as_json: bool) -> None:
     """Show in words what the request at PATH, a file or a stick's folder, asks for (no daemon needed)."""
     carried = _carried(path) if path.is_dir() else None
     request = carried.request if carried else parse_request(read_text(path, "request").encode("ascii"))
+    if as_json:
+        signatures = sorted(carried.signatures) if carried else []
+        emit_json({**asdict(request), "id": request.id, "signatures": signatures})
+        return
     click.echo(f"request {request.id}\n{in_words(request)}")
     for name in carried.signatures if carried else ():
         click.echo(printable(f"  signature  {name}"))

@@ -12,6 +12,7 @@ import click
 from appliance.cli.ceremony import hand_out, obtain_new_secret
 from appliance.cli.custody import shares_fd_option
 from appliance.cli.files import read_text, write_new
+from appliance.cli.guide import ask
 from appliance.cli.output import emit_facts, emit_json, printable
 from appliance.cli.passphrase import passphrase_fd_option
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
@@ -141,6 +142,7 @@ DEMO_WARNING = "warning: custody file: keeps the key beside what it opens. For t
     help="Folder to write the public keys to, for those who check and send.",
 )
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--guided", is_flag=True, help="Ask for profile, custody, rules, officers, signers and people.")
 @passphrase_fd_option
 @shares_fd_option
 @json_option
@@ -167,11 +169,20 @@ def init_command(
     origin: str | None,
     public: Path | None,
     yes: bool,
+    guided: bool,
     passphrase_fd: int | None,
     shares_fd: int | None,
     as_json: bool,
 ) -> None:
-    """Make a new appliance in the home folder. Works offline; no daemon runs yet."""
+    """Make a new appliance in the home folder. Works offline; no daemon runs yet.
+
+    With --guided the choices are asked for, and the command that makes the same without questions is printed.
+    """
+    if guided:
+        chosen = ask()
+        profile, custody, policy = chosen.profile, chosen.custody, chosen.policy
+        officers, trust, people, public = chosen.officers, chosen.trust, chosen.people, chosen.public
+        click.echo(f"\nThe same without questions:\n  {chosen.command(session.home)}\n", err=True)
     enrolled = parse_people(people)
     signers = [read_text(path, "signer").strip() for path in trust]
     if signers and trust_root is not None:

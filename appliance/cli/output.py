@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import click
+
+from appliance.cli.terminal import console, is_terminal, show_facts, show_table
 
 # Categories that move a cursor or reorder a line: controls, formats (bidi), surrogates, line separators.
 UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -39,8 +41,11 @@ def emit_json_line(value: object) -> None:
     click.echo(json.dumps(value, separators=(",", ":"), allow_nan=False))
 
 
-def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
-    """Print name and value pairs, the values aligned."""
+def emit_facts(facts: Sequence[tuple[str, str]], tones: Mapping[str, str] | None = None) -> None:
+    """Print name and value pairs, the values aligned; on a terminal `tones` colours some by name."""
+    if is_terminal():
+        show_facts(console(), [(name, printable(value)) for name, value in facts], tones or {})
+        return
     width = max((len(name) for name, _ in facts), default=0)
     for name, value in facts:
         click.echo(f"{name:<{width}}  {printable(value)}".rstrip())
@@ -49,6 +54,9 @@ def emit_facts(facts: Sequence[tuple[str, str]]) -> None:
 def emit_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print columns as wide as their widest cell, two spaces apart."""
     lines = [tuple(headings), *(tuple(printable(cell) for cell in row) for row in rows)]
+    if is_terminal():
+        show_table(console(), lines[0], lines[1:])
+        return
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     for line in lines:
         click.echo("  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -99,10 +99,12 @@ def explain_command(*, table: Path, rule_set: tuple[str, ...], as_json: bool) ->
 @policy_command.command("diff", epilog=example("appliance policy diff default my-rules/"))
 @click.argument("old")
 @click.argument("new")
-def diff_command(*, old: str, new: str) -> None:
+@json_option
+def diff_command(*, old: str, new: str, as_json: bool) -> None:
     """Compare two sets rule by rule; loads neither."""
     before, after = rules_of((old,)), rules_of((new,))
     Engine(before, schema()), Engine(after, schema())
+    told: dict[str, list[str]] = {}
     for name in sorted({*before, *after}):
         lines = difflib.unified_diff(
             before.get(name, "").splitlines(),
@@ -114,8 +116,12 @@ def diff_command(*, old: str, new: str) -> None:
             2,
             "",
         )
-        for line in lines:
-            click.echo(printable(line))
+        told[name] = list(lines)
+    if as_json:
+        emit_json(told)
+        return
+    for line in (each for listed in told.values() for each in listed):
+        click.echo(printable(line))
 
 
 @policy_command.command("simulate", epilog=example("appliance policy simulate my-rules/"))

@@ -1,12 +1,11 @@
-"""How a running job looks: one line that is redrawn on a terminal, a line every few seconds elsewhere.
+"""How a running job looks where there is no terminal: a line for each milestone, and one every few seconds.
 
-Pure but for `Display`, which is given its clock and its stream. Time left is measured from what was
+Pure but for `Lines`, which is given its clock and its stream. Time left is measured from what was
 seen here, so a resumed job does not count the steps of its earlier life.
 """
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,12 @@ if TYPE_CHECKING:
 QUIET_S = 5.0  # between two progress lines where there is no terminal to redraw on
 BAR_WIDTH = 24
 MILESTONES = frozenset(
-    {"started", "computing", "resumed", "damaged", "evaluated", "checkpoint", "stopped", "done", "failed"}
+    {
+        *("started", "granted", "computing", "resumed", "damaged"),
+        *("evaluated", "checkpoint", "stopped", "done", "failed"),
+    }
 )
 ENDS = frozenset({"stopped", "done", "failed"})
-ERASE_LINE = "\r\x1b[K"
 
 
 def duration_text(seconds: float) -> str:
@@ -43,7 +44,7 @@ def bar_text(step: int, steps: int, width: int = BAR_WIDTH) -> str:
 
 def figures(event: Mapping[str, Any], time_left_s: float | None) -> list[str]:
     """Phrase an event's numbers, most wanted first; figures that it does not carry are left out."""
-    parts = [f"step {event['step']}/{event['steps']}"]
+    parts = [f"step {event['step']}/{event['steps']}"] if event["steps"] else []
     if (loss := event.get("loss")) is not None:
         parts.append(f"loss {loss:.3f}")
     if (bits := event.get("bits_per_byte")) is not None:
@@ -55,64 +56,61 @@ def figures(event: Mapping[str, Any], time_left_s: float | None) -> list[str]:
     return parts
 
 
+def milestone_text(event: Mapping[str, Any], time_left_s: float | None = None) -> str:
+    """Phrase an event that is more than progress: what happened, the figures, what it made or ended for."""
+    if event["kind"] == "granted":
+        return f"granted  {event.get('reason')}  object {event.get('object')}"
+    parts = [event["kind"], *figures(event, time_left_s if event["kind"] not in ENDS else None)]
+    if event["kind"] in ENDS:
+        parts.append(f"after {duration_text(event['elapsed_s'])}")
+    if (sealed := event.get("object")) is not None:
+        parts.append(f"object {sealed}")
+    if (reason := event.get("reason")) is not None:
+        parts.append(f"({reason})")
+    return "  ".join(parts)
+
+
 @dataclass(slots=True)
-class Display:
-    """Shows events on `out`, redrawing one line if `redraw`; `clock` gives seconds and only moves forward."""
+class Pace:
+    """How long a job still takes, from the steps that were seen here."""
+
+    left_s: float | None = None
+    _first: tuple[int, float] | None = field(default=None, init=False)
+
+    def note(self, event: Mapping[str, Any]) -> float | None:
+        """Take an event in and return the seconds left, None where they cannot be told yet."""
+        step, elapsed = int(event["step"]), float(event["elapsed_s"])
+        if self._first is None:
+            self._first = (step, elapsed)
+        steps_seen, seconds_seen = step - self._first[0], elapsed - self._first[1]
+        known = steps_seen > 0 and seconds_seen > 0
+        self.left_s = (int(event["steps"]) - step) * seconds_seen / steps_seen if known else None
+        return self.left_s
+
+
+@dataclass(slots=True)
+class Lines:
+    """Shows events on `out`, a line for each milestone and every few seconds; `clock` only moves forward."""
 
     out: TextIO
-    redraw: bool
     clock: Callable[[], float]
-    columns: Callable[[], int] = lambda: shutil.get_terminal_size().columns
-    _first: tuple[int, float] | None = field(default=None, init=False)
+    _pace: Pace = field(default_factory=Pace, init=False)
     _last_line_at: float | None = field(default=None, init=False)
     _latest: dict[str, Any] = field(default_factory=dict, init=False)
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Show one event. The newest loss and evaluation stay visible until newer ones come."""
         self._latest.update({name: value for name, value in event.items() if value is not None})
-        left = self._time_left(event)
+        left = self._pace.note(event)
         if event["kind"] in MILESTONES:
-            self._line(self._milestone(event, left))
-        elif self.redraw:
-            self._redraw(event, left)
+            self._line(milestone_text(event, left))
         elif self._last_line_at is None or self.clock() - self._last_line_at >= QUIET_S:
             self._line("  ".join(figures(self._latest, left)))
 
     def leave(self) -> None:
-        """Put the cursor below the redrawn line."""
-        if self.redraw:
-            self._write("\n")
-
-    def _milestone(self, event: Mapping[str, Any], left: float | None) -> str:
-        parts = [event["kind"], *figures(event, left if event["kind"] not in ENDS else None)]
-        if event["kind"] in ENDS:
-            parts.append(f"after {duration_text(event['elapsed_s'])}")
-        if (sealed := event.get("object")) is not None:
-            parts.append(f"object {sealed}")
-        if (reason := event.get("reason")) is not None:
-            parts.append(f"({reason})")
-        return "  ".join(parts)
-
-    def _time_left(self, event: Mapping[str, Any]) -> float | None:
-        step, elapsed = int(event["step"]), float(event["elapsed_s"])
-        if self._first is None:
-            self._first = (step, elapsed)
-        steps_seen, seconds_seen = step - self._first[0], elapsed - self._first[1]
-        if steps_seen <= 0 or seconds_seen <= 0:
-            return None
-        return (int(event["steps"]) - step) * seconds_seen / steps_seen
+        """End in good order: each line is already whole."""
 
     def _line(self, text: str) -> None:
         self._last_line_at = self.clock()
-        self._write(f"{ERASE_LINE if self.redraw else ''}{printable(text)}\n")
-
-    def _redraw(self, event: Mapping[str, Any], left: float | None) -> None:
-        room = self.columns() - 1  # a full line would wrap, and \r return to its second half only
-        text = "  ".join(figures(self._latest, left))
-        bar = bar_text(int(event["step"]), int(event["steps"]))
-        whole = f"{bar} {text}" if len(bar) + 1 + len(text) <= room else text
-        self._write(f"{ERASE_LINE}{printable(whole)[:room]}")
-
-    def _write(self, text: str) -> None:
-        self.out.write(text)
+        self.out.write(f"{printable(text)}\n")
         self.out.flush()

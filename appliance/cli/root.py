@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from appliance.cli.failures import BROKEN_PIPE, INTERRUPTED, Failure, as_failure, exit_codes
 from appliance.cli.session import DEFAULT_HOME, HOME_VARIABLE, Session, absolute_home, example
@@ -58,6 +59,7 @@ SECTIONS = (
             Entry("jobs", "train", "List jobs."),
             Entry("watch", "train", "Follow a job."),
             Entry("report", "report", "Draw one job as a page: curves, lineage, decisions, proof."),
+            Entry("compare", "compare", "Show two jobs side by side."),
             Entry("stop", "train", "Stop a job after its present step, with a checkpoint."),
             Entry("account", "account", "Show what a job computed, and how fast."),
             Entry("sample", "sample", "Let a model continue a text."),
@@ -97,6 +99,8 @@ SECTIONS = (
             Entry("custody", "custody", "Show and change how the vault is opened; new shares."),
             Entry("keys", "keys", "Rotate the vault's key; recover it for offline keeping."),
             Entry("rollback", "rollback", "Go back to the release that was installed before."),
+            Entry("completion", "completion", "Print what makes a shell complete these commands."),
+            Entry("manual", "manual", "Write the manual pages, or the reference as one page."),
             Entry("version", "status", "Print the version."),
         ),
     ),
@@ -121,6 +125,13 @@ class Root(click.Group):
         for title, entries in SECTIONS:
             with formatter.section(title):
                 formatter.write_dl([(entry.name, entry.summary) for entry in entries])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the verbs and this group's options without importing a verb's module."""
+        verbs = [
+            CompletionItem(e.name, help=e.summary) for e in ENTRIES.values() if e.name.startswith(incomplete)
+        ]
+        return [*verbs, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Print the exit codes, then the example."""

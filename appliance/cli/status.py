@@ -25,7 +25,7 @@ def status_command(session: Session, *, as_json: bool) -> None:
     if as_json:
         emit_json(status)
         return
-    emit_facts(status_facts(status))
+    emit_facts(status_facts(status), tones_of(status))
     for warning in status["warnings"]:
         click.echo(f"warning: {printable(warning)}")
 
@@ -44,7 +44,40 @@ def status_facts(status: dict[str, Any]) -> list[tuple[str, str]]:
         ("jobs", ", ".join(running) if running else "none running"),
         *(("", f"{each['job']}: {share_text(each)} of peak") for each in status["accounts"]),
         ("left", _egress_text(status["egress"])),
+        ("disk", _disk_text(status["disk"])),
+        *(
+            ("refused" if number == 0 else "", _refusal(each))
+            for number, each in enumerate(status["refusals"])
+        ),
     ]
+
+
+def tones_of(status: dict[str, Any]) -> dict[str, str]:
+    """Choose colours for what an operator must not overlook; the words say the same."""
+    return {
+        "vault": "yellow" if status["sealed"] else "green",
+        "profile": "green" if status["isolated"] else "bold red",
+        "log": "green" if status["log_alive"] else "bold red",
+        "disk": "bold red" if _is_short(status["disk"]) else "",
+        "refused": "yellow",
+    }
+
+
+def _is_short(disk: dict[str, Any]) -> bool:
+    return bool(disk["free_bytes"] * 10 < disk["total_bytes"])
+
+
+def _disk_text(disk: dict[str, Any]) -> str:
+    """Phrase how much room is left; less than a tenth is said loudly."""
+    text = f"{size_text(disk['free_bytes'])} of {size_text(disk['total_bytes'])} free"
+    return f"{text}: SHORT, when it is full nothing is read" if _is_short(disk) else text
+
+
+def _refusal(each: dict[str, Any]) -> str:
+    who = each["principal"].partition(":")[2]
+    why = ", ".join(each["reasons"]) or "no rule permits it"
+    when = each["time"][:19].replace("T", " ")
+    return f"{when} {who} {each['action']} {each['resource']}: {why} (entry {each['index']})"
 
 
 def _egress_text(budgets: list[dict[str, Any]]) -> str:

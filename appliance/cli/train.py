@@ -10,17 +10,22 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from appliance.cli.account import share_text
 from appliance.cli.failures import INTERRUPTED
+from appliance.cli.following import followed
 from appliance.cli.output import emit_json, emit_json_line, emit_table, printable
-from appliance.cli.progress import ENDS, Display
+from appliance.cli.progress import ENDS, Lines
 from appliance.cli.session import Session, Verb, example, json_option, pass_session
-from appliance.errors import ContentRefused, JobFailed, ProtocolError, UsageError
+from appliance.cli.terminal import console, is_terminal
+from appliance.errors import ApplianceError, ContentRefused, JobFailed, ProtocolError, UsageError
 from appliance.training.config import MAX_CONFIG_BYTES, parse_config
+
+if TYPE_CHECKING:
+    from appliance.cli.live import Screen
 
 
 @click.command("train", cls=Verb, epilog=example("appliance train small --name first-run"))
@@ -99,20 +104,22 @@ def follow(session: Session, job: str, *, after: int, as_json: bool) -> None:
 
     Raises JobFailed where the job failed.
     """
-    redraw = sys.stdout.isatty() and not as_json and os.environ.get("TERM") != "dumb"
-    display = Display(sys.stdout, redraw=redraw, clock=time.monotonic)
+    display = None if as_json else _display(session, job)
     event: dict[str, Any] = {"kind": "none"}
     try:
-        for item in session.stream("Watch", {"job": job, "after": after}):
-            event = item["event"]
-            if as_json:
+        for event in followed(session, job, after, lambda text: click.echo(text, err=True)):
+            if display is None:
                 emit_json_line(event)
             else:
                 display.show(event)
     except KeyboardInterrupt:
-        display.leave()
+        if display is not None:
+            display.leave()
         click.echo(detached_text(job), err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None
+    finally:
+        if display is not None:
+            display.leave()
     if event["kind"] == "failed":
         reason = event.get("reason") or "no reason was given"
         raise JobFailed(f"job {job} failed at step {event['step']} of {event['steps']}: {reason}")
@@ -120,6 +127,23 @@ def follow(session: Session, job: str, *, after: int, as_json: bool) -> None:
         raise ProtocolError(
             f"the daemon ended the report on job {job} before the job ended; next: `appliance jobs`"
         )
+
+
+def _display(session: Session, job: str) -> Lines | Screen:
+    """Return what shows a job's events here: a picture on a terminal, lines elsewhere."""
+    if not is_terminal():
+        return Lines(sys.stdout, clock=time.monotonic)
+    from appliance.cli.live import Screen  # noqa: PLC0415  loads rich, which only a terminal needs
+
+    return Screen(job, console(), lambda: _share(session, job))
+
+
+def _share(session: Session, job: str) -> str:
+    """Ask for the share of the peak; "" where the rules keep it back or nothing is known."""
+    try:
+        return share_text(session.call("ShowAccount", {"job": job})["account"])
+    except ApplianceError:
+        return ""
 
 
 def detached_text(job: str) -> str:

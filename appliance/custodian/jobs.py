@@ -67,6 +67,10 @@ class Run:
         principal = job_entity(self.job, self.owner, self.purpose, self._objects, told)
         allowed = self.core.gate.request(principal, "use", resource, job=self.job)
         self.keep(allowed.committed)
+        if (read := allowed.object) is not None:
+            at = self.events[-1] if self.events else {"step": 0, "steps": 0}
+            said = f"{read.kind} {read.name}"
+            self.tell("granted", int(str(at["step"])), int(str(at["steps"])), object=read.id, reason=said)
         return allowed
 
     def give(self, worker: Worker, role: str, resource: Object) -> None:

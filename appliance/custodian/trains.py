@@ -228,10 +228,10 @@ class Trains:
         worker, *others = await start_ranks(core, run, row.name, training.ranks, self._environment)
         training.worker = worker
         training.others = Others(core, run, training.states, others)
+        run.tell("started", row.step, row.steps)
         run.give(worker, "config", core.catalog.get(row.config))
         training.states.give_next(worker)
         worker.proceed()
-        run.tell("started", row.step, row.steps)
         if training.stopping:
             worker.send(Stop())
         try:

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 from appliance import __version__
 from appliance.catalog import Job, Object
-from appliance.custodian import exports, imports, leaving, tasks
+from appliance.custodian import exports, imports, leaving, screen, tasks
 from appliance.custodian.accounts import Accounts
 from appliance.custodian.approving import Approving
 from appliance.custodian.audits import Audits
@@ -110,6 +110,8 @@ class Verbs:
             "jobs_running": self._trains.running(),
             "egress": leaving.standing(core),
             "accounts": self._shown_accounts(caller),
+            "disk": screen.disk(core),
+            "refusals": screen.refusals(core),
             "warnings": core.warnings(),
             "pid": os.getpid(),
         }

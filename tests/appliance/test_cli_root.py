@@ -78,7 +78,7 @@ def test_help_loads_no_module_of_any_verb_nor_any_heavy_package():
         "print('LOADED', heavy, sorted(verbs))\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
-    verbs = [f"appliance.cli.{name}" for name in ("failures", "output", "root", "session")]
+    verbs = [f"appliance.cli.{name}" for name in ("failures", "output", "root", "session", "terminal")]
     assert done.stdout.splitlines()[-1] == f"LOADED [] {verbs}"
 
 
