@@ -101,11 +101,11 @@ def costs(config: TrainConfig, memory: int | None) -> dict[str, int | str]:
     """Add up what a run takes; raises ContentRefused where the machine, or `memory` MiB, is too small."""
     # Loads NumPy, which the other two have no use for.
     from appliance.training.accounting import flops_per_step, parameter_count  # noqa: PLC0415
-    from appliance.training.memory import check_memory, estimate, machine_bytes  # noqa: PLC0415
+    from appliance.training.memory import check_memory, estimate  # noqa: PLC0415
     from kernels import fastest  # noqa: PLC0415
 
     lanes = min(fastest()[0].LANES, config.train.batch)
-    check_memory(config, lanes, machine_bytes() if memory is None else memory * _MIB)
+    check_memory(config, lanes, None if memory is None else memory * _MIB)
     per_step = config.train.sequences * config.model.context
     return {
         "parameters": parameter_count(config.model),

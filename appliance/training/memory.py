@@ -7,7 +7,6 @@ backend.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from appliance.errors import ContentRefused
 from appliance.training.arena import Arena
 from appliance.training.config import TrainConfig
 from appliance.training.layout import layout_of, projected_width
+from appliance.training.room import machine_bytes, room_bytes
 from kernels import Floats
 
 _MIB = 1 << 20
@@ -86,28 +86,22 @@ def arena_bytes(config: TrainConfig, batch: int) -> int:
     return taken
 
 
-def machine_bytes() -> int:
-    """Memory of this machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def check_memory(config: TrainConfig, lanes: int, available: int | None = None) -> None:
     """Refuse a run that is estimated beyond `train.memory`, or beyond the machine, with the numbers.
 
-    `available` are the bytes of the machine that is meant, this one if None.
-
-    KNOWN: a limit that the host's administrator set on a group of processes is not seen; there, set
-    `train.memory`.
+    `available` are the bytes of the machine that is meant; None: what this process may take of this one.
     """
-    machine = machine_bytes() if available is None else available
-    needed, budget = estimate(config, lanes), min(machine, config.train.memory * _MIB or machine)
+    room = room_bytes() if available is None else available
+    needed, budget = estimate(config, lanes), min(room, config.train.memory * _MIB or room)
     if needed.total <= budget:
         return
     parts = ", ".join(
         f"{name} {getattr(needed, name) // _MIB}"
         for name in ("weights", "gradients", "moments", "checkpoint", "activations", "temporaries", "corpus")
     )
-    source = "train.memory" if budget < machine else "the machine"
+    source = "train.memory" if budget < room else "the machine"
+    if budget == room and available is None and room < machine_bytes():
+        source = "the control group that this runs in"
     raise ContentRefused(
         f"config: expected a run within the {budget // _MIB} MiB of {source}, found an estimate of "
         f"{needed.total // _MIB} MiB ({parts}); lower train.batch and raise train.accumulate, or lower "
