@@ -280,7 +280,7 @@ class Gate:
                 return entity, "unknown-object"
             except IntegrityError:
                 return entity, "catalog-damaged"
-            if problem := self._differs(rows[-1]):
+            if problem := _end_of(rows[-1]) or self._differs(rows[-1]):
                 return entity, problem
         labels = sorted({label for row in rows for label in row.compartments})
         return replace(entity, attrs={**entity.attrs, "compartments": labels}), ""

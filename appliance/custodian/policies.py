@@ -1,8 +1,9 @@
 """The verbs of the rules themselves: load a set, go back to the one before, and ask who may do what.
 
-A set counts only after, in this order: it parsed and fits the schema → it passed the table of what every set
-must answer → its files are durable → two officers' request for exactly this digest was spent → the entry that
-names it → it judges. A crash before the entry leaves the old set in force, one after it the new.
+A set counts only after, in this order: the set in force lets two officers' request for exactly this digest
+load it → it parses and fits the schema → it passes the table of what every set must answer → its files are
+durable → the request is used up → the entry that names it → it judges. So nobody's text is parsed who may not
+load it. A crash before the entry leaves the old set in force, one after it the new.
 Whatever an earlier set had granted ends: jobs go on from their checkpoints under decisions of the new one.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from appliance.custodian.approvals import demand_approved, spend
+from appliance.custodian.approvals import decide, demand_approved, use
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.requests import configure_of, named_object
@@ -25,6 +26,7 @@ from policy.cases import demand_promises
 from policy.engine import Engine, schema
 from policy.explain import explain
 from policy.model import Entity, Request
+from policy.rules import policy_digest
 
 SETTING = "policy"
 
@@ -48,15 +50,17 @@ class Policies:
         previous = bool(caller.parameters.get("previous"))
         if previous is bool(rules):
             raise UsageError("expected either the rules to load or --previous, found both or neither")
-        engine = self._previous() if previous else Engine(rules, schema())
+        digest = self._previous() if previous else policy_digest(rules, schema())
+        if digest == core.engine.digest:
+            raise UsageError(f"the set {digest[:16]} is in force already: nothing was changed")
+        subject = configure_of(core, SETTING, policy_set=digest)
+        approved = demand_approved(core, caller.text("request"), subject)
+        decided = decide(core, person, approved, subject)
+        engine = open_rules(core.home, core.facts, digest) if previous else Engine(rules, schema())
         demand_promises(engine)
-        if engine.digest == core.engine.digest:
-            raise UsageError(f"the set {engine.digest[:16]} is in force already: nothing was changed")
-        subject = configure_of(core, SETTING, policy_set=engine.digest)
-        demand_approved(core, caller.text("request"), subject)  # nobody else's rules reach the disk
         if rules:
-            keep_rules(core.home, engine.digest, rules, schema())
-        spend(core, person, caller.text("request"), subject)
+            keep_rules(core.home, digest, rules, schema())
+        use(core, person.id, approved, decided)
         before = core.engine.digest
         committed = core.gate.outcome(
             POLICY_LOADED,
@@ -109,8 +113,8 @@ class Policies:
         found = named_object(self._core, text if "/" in text or len(text) == 64 else f"weights/{text}")
         return self._core.gate.entity_of(found)
 
-    def _previous(self) -> Engine:
+    def _previous(self) -> str:
         digest = self._core.ledger.previous_policy
         if not digest:
             raise PolicyRefused("no set was in force before this one: name the rules to load")
-        return open_rules(self._core.home, self._core.facts, digest)
+        return digest

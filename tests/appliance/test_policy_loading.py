@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from appliance.custodian import policies
 from appliance.custodian.clients import Caller
 from appliance.custodian.policies import Policies
 from appliance.custodian.requests import Asked, make_request
@@ -15,6 +16,7 @@ from appliance.gate import Thing
 from appliance.ledger import POLICY_LOADED
 from policy.engine import Engine, schema, shipped
 from policy.errors import PolicyInvalid
+from policy.rules import policy_digest
 
 MORE = {
     **shipped()[0],
@@ -38,9 +40,9 @@ class Loader:
         self.sim, self.jobs = sim, NoJobs()
 
     def call(self, verb: str, **parameters: object) -> dict[str, object]:
-        policies = Policies(self.sim.core, self.jobs)
+        verbs = Policies(self.sim.core, self.jobs)
         caller = Caller(os.getuid(), parameters, ())
-        return asyncio.run(policies.table()[verb](caller))
+        return asyncio.run(verbs.table()[verb](caller))
 
     def approved(self, digest: str, *officers: str) -> str:
         asked = Asked("configure", (), (), {"setting": "policy", "policy_set": digest})
@@ -130,9 +132,25 @@ def test_an_approval_is_for_one_set_and_one_time(sim, loader):
 )
 def test_a_set_that_is_wrong_leaves_the_old_one_in_force(sim, loader, text, message):
     before = sim.core.engine.digest
+    wrong = {**MORE, "lab.cedar": text}
+    request = loader.approved(policy_digest(wrong, schema()), "alice", "bob")
     with pytest.raises(PolicyInvalid, match=message):
-        loader.call("LoadPolicy", rules={**MORE, "lab.cedar": text}, request="f" * 64)
+        loader.call("LoadPolicy", rules=wrong, request=request)
     assert sim.core.engine.digest == before
+    assert sim.core.catalog.request(request).state == "open"
+    assert not (sim.home.policy / policy_digest(wrong, schema())).exists()
+
+
+@pytest.mark.parametrize("officers", [(), ("alice",)], ids=["nobody", "one"])
+def test_text_that_nobody_may_load_is_not_even_parsed(sim, loader, officers, monkeypatch):
+    """A parser is code that an attacker talks to: only who may load rules may do that."""
+    wrong = {"lab.cedar": "permit ("}
+    request = loader.approved(policy_digest(wrong, schema()), *officers)
+    monkeypatch.setattr(policies, "Engine", lambda *_: pytest.fail("parsed"))
+    with pytest.raises(PolicyRefused, match="changing-what-decides-needs-two-officers"):
+        loader.call("LoadPolicy", rules=wrong, request=request)
+    with pytest.raises(UnknownObject):
+        loader.call("LoadPolicy", rules=wrong, request="f" * 64)
 
 
 @pytest.mark.parametrize("given", [{}, {"rules": MORE, "previous": True}], ids=["neither", "both"])

@@ -80,6 +80,32 @@ def test_a_shredded_object_is_shut_for_good_and_everything_else_stands(sim, fami
     assert sim.add("weights", "tiny", b"third").version == 3, "a number is never given twice"
 
 
+def test_a_shredded_object_is_denied_wherever_a_request_names_it(sim, family, tmp_path):
+    config, first, second, _ = family
+    kept = shutil.copytree(sim.folder_of(second), tmp_path / "kept")
+    carry_out(sim, second, asked(sim, second, "alice", "bob"))
+    stale = asked(sim, first, "alice", "bob")
+    for restored in (False, True):
+        with sim.refused(PolicyRefused, "may not request weights tiny: object-shredded", ["deny request"]):
+            asked(sim, second)
+        with sim.refused(PolicyRefused, "may not train config tiny: object-shredded", ["deny train"]):
+            sim.core.gate.request(sim.operator, "train", config, job="t", named=[config.id, second.id])
+        with sim.refused(PolicyRefused, "object-shredded", ["deny sample"]):
+            sim.ask("sample", sim.core.catalog.get(second.id))
+        if not restored:  # an old copy of its folder is back: nothing of the above becomes another answer
+            shutil.copytree(kept, sim.folder_of(second))
+            sim.restart()
+    assert not sim.core.custody.opens((kept / "header").read_bytes())
+    assert sim.ask("sample", NamedObject("weights", "tiny")).object_id == first.id
+
+    # The row of an object that officers approved is gone: approved or not, it is named by nothing any more.
+    sim.edit_catalog("DELETE FROM objects WHERE id = ?", first.id)
+    with sim.refused(UnknownObject, "expected it in the catalog"):
+        carry_out(sim, first, stale)
+    with sim.refused(UnknownObject, "train: there is no", ["deny train"]):
+        sim.core.gate.request(sim.operator, "train", config, job="t", named=[config.id, first.id])
+
+
 @pytest.mark.parametrize("officers", [(), ("alice",), ("alice", "alice")])
 def test_one_officer_is_not_enough(sim, family, officers):
     request = asked(sim, family[2], *officers[:1])
