@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.age import parse_recipient
+from appliance.age.lanes import side_by_side
 from appliance.bundle import dsse
 from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, SUMS, UNFINISHED, BundleFolder
 from appliance.bundle.inner import Inner, InnerMember, inner_of
@@ -115,9 +116,18 @@ def plan(label: Label, members: Sequence[InnerMember], part_bytes: int = PART_BY
 
 def write_content(planned: Plan, members: Sequence[Member], writer: PartWriter) -> tuple[PartFile, ...]:
     """Stream the members into their parts and return these; raise IntegrityError, SpaceExhausted."""
+    chunks = iter(PlainStream(planned.inner, members))
+
+    def take(_: int) -> memoryview | None:
+        chunk = next(chunks, None)
+        return None if chunk is None else memoryview(chunk)
+
+    def hand_on(_: int, chunk: memoryview) -> memoryview:
+        return chunk
+
     try:
-        for chunk in PlainStream(planned.inner, members):
-            writer.write(chunk)
+        # One lane reads and hashes the next chunk while the other has its own encrypted, hashed and written.
+        side_by_side((0, 1), take, hand_on, writer.write)
         return writer.close()
     except BaseException:
         writer.abandon()

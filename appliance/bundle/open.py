@@ -1,7 +1,8 @@
 """Opens a bundle on the recipient's side: verify, copy, decrypt, check, publish by one rename.
 
 Guarantees to the recipient: files appear at `out` only after every check held; until then they lie in a
-folder of another name beside it, which is removed on any error. Parts are read off the medium once.
+folder of another name beside it, which is removed on any error. Parts are read off the medium once, even if
+it is pulled in between.
 The same steps in the same order as the appliance's import (`appliance.bundle.verify`), in one process; this
 one writes plaintext to disk, which is what the recipient asked for.
 """
@@ -15,30 +16,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.age import NONCE_SIZE, PayloadReader, payload_key, read_header, unwrap_file_key
+from appliance.age.lanes import numbers, side_by_side
 from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
 from appliance.bundle.extract import Extractor
 from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, BundleFolder, write_all
 from appliance.bundle.manifest import Manifest, target_of
 from appliance.bundle.medium import medium_error
-from appliance.bundle.parts import copy_part
+from appliance.bundle.quarantine import Quarantine
 from appliance.bundle.root import MAX_BYTES, MAX_VERSIONS, root_name
 from appliance.bundle.verify import (
     MAX_SSH_SIGNATURE_BYTES,
     verify_files,
     verify_manifest,
-    verify_part,
     verify_ssh_signature,
 )
-from appliance.errors import AlreadyExists, SpaceExhausted
+from appliance.errors import AlreadyExists
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from appliance.age import Identity
     from appliance.bundle.inner import Inner, InnerMember
     from appliance.bundle.trust import Trust
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 4 << 20
 
 
 def read_manifest(folder: BundleFolder, trust: Trust, target: str, floor: str = "") -> Manifest:
@@ -76,70 +75,67 @@ def open_bundle(bundle: Path, identity: Identity, out: Path, trust: Trust) -> In
     """Open the bundle folder into the new folder `out` and return its contents.
 
     Raises MediumMissing, Incomplete, SignatureError, OtherTarget, IntegrityError, ContentRefused,
-    SpaceExhausted, and AlreadyExists if `out` is there.
+    SpaceExhausted, and AlreadyExists if `out` is there. After MediumMissing, or an interruption, the parts
+    that were copied whole are kept beside `out`, encrypted, for the same call to go on with.
     """
     if out.exists():
         raise AlreadyExists(f"expected no {out} yet, found one; choose another folder")
     target = target_of(identity.recipient.text)
     with BundleFolder.open(bundle) as folder:
         manifest = read_manifest(folder, trust, target)
-        _check_room(manifest, out.parent)
-        scratch = Path(tempfile.mkdtemp(prefix=".opening-", dir=out.parent))
-        try:
-            inner = _extract(folder, manifest, identity, scratch)
-            scratch.chmod(0o755)
-            scratch.rename(out)
-        except BaseException:
-            shutil.rmtree(scratch)
-            raise
+        with Quarantine.below(out.parent, manifest) as quarantine:
+            quarantine.demand_room()
+            scratch = Path(tempfile.mkdtemp(prefix=".opening-", dir=out.parent))
+            try:
+                inner = _extract(folder, manifest, identity, scratch, quarantine)
+                scratch.chmod(0o755)
+                scratch.rename(out)
+            except BaseException:
+                shutil.rmtree(scratch)
+                raise
     return inner
 
 
-def _extract(folder: BundleFolder, manifest: Manifest, identity: Identity, scratch: Path) -> Inner:
+def _extract(
+    folder: BundleFolder, manifest: Manifest, identity: Identity, scratch: Path, quarantine: Quarantine
+) -> Inner:
+    """Copy and hash each part while the one before it is decrypted and taken apart."""
     sink = _FileSink(scratch)
     extractor = Extractor(manifest, sink)
+
+    def feed(part: int) -> None:
+        try:
+            _feed(extractor, part, identity)
+        finally:
+            os.close(part)
+
+    numbered = numbers(len(manifest.parts))
+
+    def take(lane: int) -> int | None:
+        index = numbered(lane)
+        return None if index is None else quarantine.fetch(folder, index)
+
     try:
-        for index in range(len(manifest.parts)):
-            with tempfile.TemporaryFile(dir=scratch) as quarantine:
-                _copy(folder, manifest, index, quarantine.fileno())
-                _feed(extractor, quarantine, manifest.parts[index].size, identity)
+        side_by_side((0, 1), take, lambda _, part: part, feed)
         return extractor.finish()
     finally:
         sink.close()
 
 
-def _copy(folder: BundleFolder, manifest: Manifest, index: int, quarantine: int) -> None:
-    medium = folder.open_file(manifest.parts[index].name)
-    try:
-        size, sha256 = copy_part(medium, quarantine, manifest.parts[index].size)
-    finally:
-        os.close(medium)
-    verify_part(manifest, index, size, sha256)
-
-
-def _feed(extractor: Extractor, part: BinaryIO, size: int, identity: Identity) -> None:
-    part.seek(0)
-    header = read_header(part)
-    part.seek(header.size)
-    nonce = part.read(NONCE_SIZE)
+def _feed(extractor: Extractor, part: int, identity: Identity) -> None:
+    with open(part, "rb", closefd=False) as source:
+        header = read_header(source)
+        source.seek(header.size)
+        nonce = source.read(NONCE_SIZE)
     file_key = unwrap_file_key(header, [identity])
     key = payload_key(file_key, nonce)
     file_key[:] = bytes(len(file_key))
     offset = header.size + NONCE_SIZE
-    with PayloadReader(part.fileno(), key, offset, size - offset) as plain:
-        while data := plain.read(_READ_BYTES):
-            extractor.feed(data)
+    block = memoryview(bytearray(_READ_BYTES))
+    with PayloadReader(part, key, offset, os.fstat(part).st_size - offset) as plain:
+        while count := plain.readinto(block):
+            extractor.feed(block[:count])
     key[:] = bytes(len(key))
-
-
-def _check_room(manifest: Manifest, where: Path) -> None:
-    free = shutil.disk_usage(where).free
-    largest = max(part.size for part in manifest.parts)
-    if free < manifest.total_bytes + largest:
-        raise SpaceExhausted(
-            f"expected room for {manifest.total_bytes + largest} bytes in {where}, found {free}; free some"
-            " space"
-        )
 
 
 class _FileSink:
