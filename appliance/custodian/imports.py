@@ -10,9 +10,11 @@ imported again; they then have another version.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ from appliance.custodian.jobs import Run, new_job_id
 from appliance.custodian.outputs import Outputs
 from appliance.custodian.roots import follow_bundle, record_roots
 from appliance.custodian.workers import Worker, key_pipe
-from appliance.errors import ContentRefused, ProtocolError, SpaceExhausted
+from appliance.errors import Busy, ContentRefused, MediumMissing, ProtocolError, SpaceExhausted
 from appliance.gate import Thing
 from appliance.worklink import (
     CopyPart,
@@ -96,26 +98,49 @@ async def import_bundle(
         run = Run(core, job, person.id, "import")
         run.keep(decided.committed)
         core.counting.raise_for("import")
-        quarantine = core.home.quarantine / job
-        quarantine.mkdir(parents=True, mode=0o700)
+        quarantine = core.home.quarantine / manifest.digest[:32]
         approval = manifest.kind == APPROVAL
         made = () if approval else MADE_BY_IMPORT
         outputs = Outputs(core, job, made, environment, compartments=labels)
-        worker = await Worker.start("import", job, core.facts.profile, environment=environment)
-        try:
-            give_bytes(worker, "manifest", encode_manifest(manifest))
-            await _copy(worker, folder, quarantine, manifest)
-            taken = _Taken(outputs, approval)
-            await _open(run, worker, quarantine, bundle, manifest, taken)
-            rows = await outputs.publish(taken.tokens, ())
-        finally:
-            await worker.end()
-            outputs.discard()
-            core.live.revoke_job(job)
-            shutil.rmtree(quarantine, ignore_errors=True)
+        taken = _Taken(outputs, approval)
+        with _alone(quarantine):
+            worker = await Worker.start("import", job, core.facts.profile, environment=environment)
+            try:
+                give_bytes(worker, "manifest", encode_manifest(manifest))
+                await _copy(worker, folder, quarantine, manifest)
+                await _open(run, worker, quarantine, bundle, manifest, taken)
+                rows = await outputs.publish(taken.tokens, ())
+            finally:
+                await worker.end()
+                outputs.discard()
+                core.live.revoke_job(job)
         approvals = hand_in(core, taken.signed) if approval else None
         _record(core, run, manifest, role, rows, approvals)
         return Imported(manifest, tuple(rows), approvals)
+
+
+@contextlib.contextmanager
+def _alone(quarantine: Path) -> Iterator[None]:
+    """Have one bundle's quarantine for one import; it is kept, until the next start, if a medium was pulled.
+
+    Raises Busy where another import of the same bundle runs.
+    """
+    quarantine.mkdir(parents=True, mode=0o700, exist_ok=True)
+    fd = os.open(quarantine, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield
+        except MediumMissing:
+            raise
+        except BaseException:
+            shutil.rmtree(quarantine, ignore_errors=True)
+            raise
+        shutil.rmtree(quarantine, ignore_errors=True)
+    except BlockingIOError as taken:
+        raise Busy("this bundle is being imported: `appliance status` shows how far it is") from taken
+    finally:
+        os.close(fd)
 
 
 def _judge(core: Core, folder: BundleFolder, trust: Trust) -> tuple[str, Manifest]:
@@ -180,13 +205,24 @@ def _check_space(where: Path, manifest: Manifest) -> None:
 
 
 async def _copy(worker: Worker, folder: BundleFolder, quarantine: Path, manifest: Manifest) -> None:
-    """Copy every part and compare it with the manifest; the medium is not read again."""
+    """Copy every part that an earlier try did not, and compare all with the manifest.
+
+    The medium is not read again for a part that was copied whole; that one is hashed where it lies.
+    """
     for index, part in enumerate(manifest.parts):
-        medium = folder.open_file(part.name)
-        target = os.open(quarantine / part.name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        worker.send(CopyPart(index, part.size), (medium, target))
+        place, scratch = quarantine / part.name, quarantine / "part.new"
+        if place.exists():
+            kept, nowhere = os.open(place, os.O_RDONLY | os.O_NOFOLLOW), os.open(os.devnull, os.O_WRONLY)
+            worker.send(CopyPart(index, part.size), (kept, nowhere))
+        else:
+            scratch.unlink(missing_ok=True)
+            medium = folder.open_file(part.name)
+            target = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            worker.send(CopyPart(index, part.size), (medium, target))
         copied = await worker.expect(PartCopied)
         verify_part(manifest, index, copied.size_bytes, copied.sha256)
+        if not place.exists():
+            scratch.rename(place)
     worker.proceed()
 
 

@@ -184,6 +184,7 @@ def key_pipe(key: bytearray) -> int:
 
 
 _FAILURES = {
+    "no-medium": "the medium stopped answering; insert the same one again and repeat",
     "content": "a config or corpus cannot be used as it stands (bad key or value, too little text)",
     "no-space": "the disk is full: nothing half-written stays, free space and resume",
     "integrity": "a sealed object did not open as it was sealed",
