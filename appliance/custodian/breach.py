@@ -22,7 +22,7 @@ import structlog
 from appliance.custodian.core import Core
 from appliance.custodian.recall import BREACH
 from appliance.custodian.trains import Trains
-from appliance.custodian.workers import kill_all
+from appliance.custodian.workers import beat_all, kill_all
 from appliance.errors import NotIsolated, PolicyRefused
 from appliance.isolation.lookout import Lookout
 from audit.entry import JSON
@@ -46,7 +46,7 @@ class Alarm:
         self._said: set[str] = set()
         self._concluding: asyncio.Task[None] | None = None
         self._say = structlog.get_logger()
-        self.lookout = Lookout(self.sound)
+        self.lookout = Lookout(self.sound, beat=beat_all)
         core.look_at_host = lambda: self.lookout.isolated
 
     def start(self) -> None:

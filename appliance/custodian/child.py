@@ -22,6 +22,7 @@ from appliance.messages import Channel
 
 MAX_REPORT_BYTES = 256 * 1024
 CHANNEL_FD = 3
+FIRST_EXTRA_FD = 4
 
 
 class Child:

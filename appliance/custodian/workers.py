@@ -10,11 +10,12 @@ import asyncio
 import contextlib
 import os
 import re
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from appliance.custodian.child import Child
+from appliance.custodian.child import FIRST_EXTRA_FD, Child
 from appliance.errors import ApplianceError, JailError, JobFailed, ProtocolError, by_code
 from appliance.messages import close_fds
 from appliance.sandbox import required
@@ -42,6 +43,12 @@ def kill_all() -> None:
         worker.kill()
 
 
+def beat_all() -> None:
+    """Give every worker a sign of life; called from the watch's thread after each look."""
+    for worker in tuple(_alive):
+        worker.beat()
+
+
 def kill_job(job: str) -> None:
     """End every worker of one job now: its lease is over."""
     for worker in tuple(_alive):
@@ -52,9 +59,11 @@ def kill_job(job: str) -> None:
 class Worker:
     """A jailed process with one task."""
 
-    def __init__(self, child: Child, job: str = "") -> None:
+    def __init__(self, child: Child, job: str = "", heart: int = -1) -> None:
         self.child = child
         self.job = job
+        self._heart = heart
+        self._beating = threading.Lock()
         self.jail: Jailed | None = None
         self.heard_at = time.monotonic()
         """When it last said something."""
@@ -74,7 +83,7 @@ class Worker:
 
         `extra` descriptors become its own from 4 upward, and stay the caller's to close.
         """
-        worker = cls(Child("appliance.worker", extra=extra, environment=environment), job)
+        worker = cls._spawn(job, environment, extra)
         _alive.add(worker)
         try:
             worker.send(Begin(task, job, profile, dict(numbers or {})))
@@ -95,6 +104,25 @@ class Worker:
             await worker.end()
             raise
         return worker
+
+    @classmethod
+    def _spawn(cls, job: str, environment: Mapping[str, str] | None, extra: Sequence[int]) -> Worker:
+        theirs, ours = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        number = str(FIRST_EXTRA_FD + len(extra))
+        try:
+            child = Child("appliance.worker", number, extra=(*extra, theirs), environment=environment)
+        except BaseException:
+            os.close(ours)
+            raise
+        finally:
+            os.close(theirs)
+        return cls(child, job, ours)
+
+    def beat(self) -> None:
+        """Tell the worker that the watch looks; from any thread, and never waiting."""
+        with self._beating, contextlib.suppress(BlockingIOError, BrokenPipeError):
+            if self._heart >= 0:
+                os.write(self._heart, b"\0")
 
     def send(self, message: object, descriptors: Sequence[int] = ()) -> None:
         """Send a message and close its descriptors; raises what a worker that is gone failed with.
@@ -169,6 +197,10 @@ class Worker:
         status = await asyncio.shield(self.child.exited)
         _alive.discard(self)
         self.child.channel.close()
+        with self._beating:
+            if self._heart >= 0:
+                os.close(self._heart)
+            self._heart = -1
         return status
 
 

@@ -47,18 +47,23 @@ class Sense(Protocol):
 
 
 class Lookout:
-    """Watches until the process ends; `tell` is called from the watch's thread with what was found."""
+    """Watches until the process ends.
+
+    From the watch's thread, `tell` is called with what was found, and `beat` after each look.
+    """
 
     def __init__(
         self,
         tell: Callable[[Sequence[str]], None],
         *,
+        beat: Callable[[], None] = lambda: None,
         look: Callable[[], tuple[Check, ...]] = checks,
         period_s: float = PERIOD_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tell = tell
         self._look = look
+        self._beat_others = beat
         self._period_s = period_s
         self._monotonic = monotonic
         self._poll = select.poll()
@@ -149,6 +154,7 @@ class Lookout:
                     self._tell(found)
                 next_look = self._monotonic() + self._period_s
                 self._beat = self._monotonic()
+                self._beat_others()
 
     def _woken(self, ready: set[int]) -> list[str]:
         found: list[str] = []

@@ -16,6 +16,7 @@ import traceback
 from appliance.errors import ApplianceError, ProtocolError
 from appliance.messages import Channel
 from appliance.sandbox import WORKER, apply
+from appliance.worker.heart import follow
 from appliance.worklink import TASKS, TO_WORKER, Begin, Failed, Jailed
 
 CHANNEL_FD = 3
@@ -36,6 +37,7 @@ _MODULES = {
 def main() -> int:
     """Carry out the one task that the custodian sends; return the exit status."""
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
+    follow(int(sys.argv[1]))
     message, _ = channel.receive(TO_WORKER)
     if not isinstance(message, Begin) or message.task not in TASKS:
         raise ProtocolError("a worker's first message is its task")
