@@ -258,8 +258,9 @@ def main(arguments: Sequence[str]) -> None:
     listener.set_inheritable(False)
     with asyncio.Runner() as runner:
         runner.get_loop()  # makes its wake-up socket pair, which the jail would refuse
+        interface = load_interface()  # the jail opens no file
         sandbox.apply(sandbox.FRONT, parent=channel.peer_pid()).demand(profile)
-        runner.run(Front(channel, listener, load_interface()).serve())
+        runner.run(Front(channel, listener, interface).serve())
 
 
 if __name__ == "__main__":

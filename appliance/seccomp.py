@@ -158,24 +158,33 @@ CALLS: dict[str, Call] = {
 
 @dataclass(frozen=True, slots=True)
 class Jail:
-    """A named list of system calls that are refused whatever their arguments."""
+    """A named list of system calls that are refused whatever their arguments, and of those judged by them."""
 
     name: str
     refused: frozenset[str]
+    judged: frozenset[str]
 
 
-def _jail(name: str, *, but: str = "") -> Jail:
-    return Jail(name, frozenset(call for call, row in CALLS.items() if row.group in _REASONS.keys() - {but}))
+def _of(*groups: str) -> frozenset[str]:
+    return frozenset(call for call, row in CALLS.items() if row.group in groups)
 
 
-WORKER = _jail("worker")
-FRONT = _jail("front", but="accepting")  # on the one listening socket that it was handed
+WORKER = Jail("worker", _of(*_REASONS), _of("arguments"))
+FRONT = Jail("front", WORKER.refused - _of("accepting"), WORKER.judged)  # on the socket that it was handed
+# It makes sockets, starts programs and signals them, and its children, who inherit its filter, leave the
+# host's namespaces and give up what they have.
+CUSTODIAN = Jail(
+    "custodian",
+    _of("processes", "kernel", "machine", "namespaces") - {"unshare"},
+    frozenset({"socket", "ioctl"}),
+)
 
 # Calls refused by their arguments: flags and options lie in the low 32 bits, all that the kernel reads.
 CLONE_THREAD = 0x00010000
 CLONE_NEW_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
 OPEN_TO_CHANGE = 0x3 | 0x40 | 0x200  # any access mode but reading (O_TMPFILE needs one), O_CREAT, O_TRUNC
 REFUSED_PRCTL = (1, 4, 0x59616D61)  # PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_PTRACER: would undo the jail
+CUSTODIAN_FAMILIES = (1, 16)  # AF_UNIX for clients and children, AF_NETLINK for the air-gap watch
 REFUSED_IOCTL = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into the operator's terminal
 
 
@@ -214,7 +223,8 @@ def program(jail: Jail, machine: Machine, pid: int) -> bytes:
     for name in sorted(jail.refused):
         code += _for_call(number(machine, name), [_op(_RETURN, _EPERM)])
     for name, body in _by_argument(pid).items():
-        code += _for_call(number(machine, name), body)
+        if name in jail.judged:
+            code += _for_call(number(machine, name), body)
     return b"".join([*code, _op(_RETURN, _ALLOW)])
 
 
@@ -233,6 +243,11 @@ def _by_argument(pid: int) -> dict[str, list[bytes]]:
         "tgkill": [_argument(0), _op(_JUMP_EQ, pid, 0, 1), allow, refuse],  # abort() signals itself
         "prctl": [_argument(0), *_refuse_values(REFUSED_PRCTL), allow],
         "ioctl": [_argument(1), *_refuse_values(REFUSED_IOCTL), allow],
+        "socket": [
+            _argument(0),
+            *(op for family in CUSTODIAN_FAMILIES for op in (_op(_JUMP_EQ, family, 0, 1), allow)),
+            refuse,
+        ],
         # Reading limits is fine; setting any would bring core dumps back for a process of root.
         "prlimit64": [
             _argument(2),

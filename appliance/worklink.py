@@ -134,10 +134,11 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Jailed:
-    """First word of a worker: restriction names that took, and that did not."""
+    """First word of a worker: restriction names that took, and that did not; the kernel's Landlock ABI."""
 
     took: tuple[str, ...]
     missing: tuple[str, ...]
+    landlock_abi: int = 0
 
 
 @dataclass(frozen=True, slots=True)

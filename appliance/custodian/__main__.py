@@ -32,7 +32,7 @@ from appliance.home import Home
 from appliance.inventory import STARTED, TALLY
 from appliance.provenance import verify_provenance
 from appliance.release.installed import running_release, verify_release
-from appliance.sandbox import protect_memory
+from appliance.sandbox import confine, protect_memory
 from appliance.training.blas import blas_environment
 from audit.errors import AuditError
 from policy.errors import PolicyError
@@ -81,6 +81,7 @@ class Daemon:
                 "profile": self._core.facts.profile,
                 "warnings": self._core.warnings(),
                 "pid": os.getpid(),
+                "jail": list(self._core.confined.took) if self._core.confined is not None else [],
                 TALLY: self._core.inventory.tally.told(),
             },
         )
@@ -199,6 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
     home = Home(given.home.absolute())
     configure_log()
     protect_memory()
+    confined = confine()
     os.umask(0o027)
     os.chdir("/")  # nothing is found, and nothing is held, by where the daemon was started
     try:
@@ -206,6 +208,7 @@ def main(arguments: list[str] | None = None) -> int:
         if (release := running_release()) is not None:
             verify_release(release)
         opened = open_appliance(home, given.lock_fd)
+        opened.core.confined = confined.demand(opened.core.facts.profile)
         asyncio.run(_serve(home, opened.core, opened.lock))
     except (ApplianceError, AuditError, PolicyError) as refused:
         sys.stderr.write(f"error: {refused}\n")

@@ -28,6 +28,7 @@ from appliance.home import Facts, Home
 from appliance.inventory import TALLY, Inventory, event_of
 from appliance.isolation import checks, isolated
 from appliance.ledger import Ledger
+from appliance.sandbox import Applied
 from appliance.vault import Vault
 from audit.entry import JSON, Entry
 from audit.errors import AuditError
@@ -67,6 +68,8 @@ class Core:
     behind: bool = False
     """An entry was logged whose row could not be written."""
     jail_lacks: tuple[str, ...] = ()
+    confined: Applied | None = None
+    """What the custodian's own jail came to."""
     watch_lacks: tuple[str, ...] = ()
     breach: int | None = None
     """The entry of a breach of isolation after which nobody has unsealed the vault yet."""
@@ -236,6 +239,8 @@ class Core:
             yield f"a breach of isolation sealed the vault (log entry {self.breach}): unseal it with a reason"
         if self.watch_lacks:
             yield f"this host lacks for the air-gap watch: {'; '.join(self.watch_lacks)}"
+        if self.confined is not None and self.confined.missing:
+            yield f"this host lacks for the custodian: {', '.join(self.confined.missing)}"
         if self.jail_lacks:
             yield f"this host lacks for workers: {', '.join(self.jail_lacks)}"
 

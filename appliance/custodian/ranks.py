@@ -50,6 +50,7 @@ async def start_ranks(
             "job": run.job,
             "took": list(worker.jail.took),
             "missing": list(worker.jail.missing),
+            "landlock_abi": worker.jail.landlock_abi,
             **({"rank": rank, "ranks": ranks, "jail": "rank"} if ranks > 1 else {}),
         }
         run.keep(core.gate.outcome("jail", "Custodian:custodian", "train", f"JobRecord:{run.job}", jail))

@@ -18,13 +18,14 @@ from typing import TypeVar
 from appliance.custodian.child import FIRST_EXTRA_FD, Child
 from appliance.errors import ApplianceError, JailError, JobFailed, ProtocolError, by_code
 from appliance.messages import close_fds
-from appliance.sandbox import required
+from appliance.sandbox import RESTRICTIONS, required
 from appliance.strictjson import JSON
 from appliance.worklink import TO_CUSTODIAN, Begin, Failed, GiveInput, GiveOutput, Jailed, Proceed
 
 START_TIMEOUT_S = 60.0
 SEND_TIMEOUT_S = 5.0  # for a worker to take a message: the custodian does nothing else meanwhile
 NONCE_BYTES = 16
+_MAX_ABI = 99
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _M = TypeVar("_M")
 _alive: set[Worker] = set()
@@ -89,10 +90,10 @@ class Worker:
             worker.send(Begin(task, job, profile, dict(numbers or {})))
             async with asyncio.timeout(START_TIMEOUT_S):
                 worker.jail = await worker.expect(Jailed)
-            if not {*worker.jail.took, *worker.jail.missing} <= required("isolated"):
-                raise ProtocolError(
-                    "a worker reported restrictions that no jail has"
-                )  # they are logged in clear
+            told = {*worker.jail.took, *worker.jail.missing}
+            if not told <= RESTRICTIONS or not 0 <= worker.jail.landlock_abi <= _MAX_ABI:
+                # They are logged in clear.
+                raise ProtocolError("a worker reported restrictions that no jail has")
             lacking = set(required(profile)) - set(worker.jail.took)
             if lacking:
                 message = f"the worker's jail lacks {', '.join(sorted(lacking))}: see `appliance doctor`"

@@ -15,7 +15,7 @@ import traceback
 
 from appliance.errors import ApplianceError, ProtocolError
 from appliance.messages import Channel
-from appliance.sandbox import WORKER, apply
+from appliance.sandbox import WORKER, apply, meet
 from appliance.worker.heart import follow
 from appliance.worklink import TASKS, TO_WORKER, Begin, Failed, Jailed
 
@@ -37,12 +37,12 @@ _MODULES = {
 def main() -> int:
     """Carry out the one task that the custodian sends; return the exit status."""
     channel = Channel(socket.socket(fileno=CHANNEL_FD))
-    follow(int(sys.argv[1]))
     message, _ = channel.receive(TO_WORKER)
     if not isinstance(message, Begin) or message.task not in TASKS:
         raise ProtocolError("a worker's first message is its task")
     if message.numbers.get("ranks", 1) != 1:
         # Before the jail, which allows no new way to anybody; it reads nothing but the custodian's words.
+        meet()
         ranks = importlib.import_module("appliance.worker.ranks")
         try:
             ranks.join()
@@ -50,7 +50,8 @@ def main() -> int:
             channel.send(Failed(failed.code, 0))
             return 1
     applied = apply(WORKER)
-    channel.send(Jailed(applied.took, applied.missing))
+    follow(int(sys.argv[1]))
+    channel.send(Jailed(applied.took, applied.missing, applied.landlock_abi))
     applied.demand(message.profile)
     try:
         task = importlib.import_module(_MODULES[message.task])

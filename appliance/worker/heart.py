@@ -1,8 +1,8 @@
 """The worker's tie to the air-gap watch: without a sign of life from it, the worker ends itself.
 
 Guarantee: whatever became of the custodian (stopped, stuck, blind), keys and plaintext in this process
-outlive the watch's last look by at most `PATIENCE_S`. A custodian that dies takes its workers along at once, by the
-signal at the parent's death. Suspension of the whole host and set clocks do not count: time is monotonic.
+outlive the watch's last look by at most `PATIENCE_S`. A custodian that dies takes its workers along at once,
+by the signal at the parent's death. Suspension of the whole host and set clocks do not count.
 """
 
 from __future__ import annotations

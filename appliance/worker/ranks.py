@@ -20,7 +20,9 @@ from appliance.errors import Incomplete
 from appliance.training.communicator import Alone, Communicator
 
 MISSING = "several ranks need MPI, which is not installed: install the extra `mpi` (mpi4py and mpich)"
-_SEGMENT = re.compile(r"(/dev/shm/mpich_shm_[0-9a-f]+_[0-9]+)$")  # as /proc/self/maps lists what is mapped
+_SEGMENT = re.compile(
+    r"(/dev/shm/(?:mpich_shm_[0-9a-f]+_[0-9]+|ucx_shm_posix_[0-9a-f]+))$"
+)  # as /proc/self/maps lists what is mapped
 
 
 class Ranks:
@@ -54,9 +56,8 @@ def join() -> None:
     ranks = Ranks(MPI)
     ranks.sum(np.ones(1 << 16, np.float32))  # each path that is used later is opened now
     ranks.sum(np.ones(1))
-    if ranks.rank == 0:
-        for line in Path("/proc/self/maps").read_text("utf-8").splitlines():
-            if found := _SEGMENT.search(line):
-                Path(found[1]).unlink(missing_ok=True)
+    for line in Path("/proc/self/maps").read_text("utf-8").splitlines():
+        if found := _SEGMENT.search(line):
+            Path(found[1]).unlink(missing_ok=True)
     ranks.sum(np.ones(1))
     _joined.append(ranks)

@@ -26,6 +26,7 @@ from appliance.front import Front
 from appliance.frontlink import FROM_FRONT, Call, ClientClosed, ClientOpened, Disconnect, Failure, Reply
 from appliance.messages import Channel
 from appliance.varlink import load_interface
+from tests import jails
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,7 +113,7 @@ class Running:
             lifted = [os.dup2(fd, 100 + n, inheritable=False) for n, fd in enumerate(sources)]
         self.pid = os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-m", "appliance.front", "isolated"],
+            [sys.executable, "-I", "-m", "appliance.front", jails.profile()],
             {},
             file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for fd, n in zip(lifted, (3, 4, 2), strict=True)],
         )

@@ -89,6 +89,11 @@ def attacks(victim: int) -> dict[str, Callable[[], object]]:
         "its environment": lambda: Path(f"/proc/{victim}/environ").read_bytes(),
         "its descriptors": lambda: Path(f"/proc/{victim}/fd/2").readlink(),
         "a descriptor of its": lambda: call("pidfd_getfd", 0, 0, 0),
+        "its memory by another name": lambda: Path(f"/proc/{victim}/root/etc/passwd").read_bytes(),
+        "a file of the host": lambda: Path("/etc/passwd").read_bytes(),
+        "a file through its own root": lambda: Path("/proc/self/root/etc/passwd").read_bytes(),
+        "a folder": lambda: os.listdir("/"),  # noqa: PTH208  a listing is what is tried
+        "a device": lambda: Path("/dev/kmsg").open("rb").close(),
         "fork": fork,
         "exec": lambda: os.execv("/bin/true", ["true"]),  # noqa: S606  refused, or the test fails
         "be dumped again": lambda: prctl(PR_SET_DUMPABLE, 1),

@@ -34,8 +34,10 @@ from appliance.worklink import TO_CUSTODIAN, Begin, Finished, Jailed
 protect_memory()
 secret = bytearray(b"a key that no worker may read")
 ours, theirs = Channel.pair()
-pid = os.posix_spawn(sys.executable, [sys.executable, "-I", sys.argv[1]], {"LANG": "C.UTF-8"},
-                     file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), 3)])
+heart, beats = os.pipe()
+FDS = (theirs.fileno(), 3), (heart, 4)
+pid = os.posix_spawn(sys.executable, [sys.executable, "-I", sys.argv[1], "4"], {"LANG": "C.UTF-8"},
+                     file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for fd, n in FDS])
 theirs.close()
 ours.send(Begin("train", "job", "development", {"name": "x"}))
 assert isinstance(ours.receive(TO_CUSTODIAN)[0], Jailed)
@@ -47,6 +49,7 @@ WORKER = """
 import os, sys
 sys.path.insert(0, {folder!r})
 import appliance.worker.__main__ as entry
+import hostile_worker
 entry._MODULES["train"] = "hostile_worker"
 status = entry.main()
 sys.stdout.flush()

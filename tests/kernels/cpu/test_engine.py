@@ -178,7 +178,8 @@ if sys.argv[1] == "early":
     ops = kernels.backend("cpu")
 took = libc.prctl(65, 1, 0, 0, 0) == 0  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN
 applied = apply(WORKER)
-assert not applied.missing, applied
+# NumPy's threads run by now, which a worker takes care of: it puts on its jail before it imports NumPy.
+assert set(applied.missing) <= {"files", "own-user", "namespaces"}, applied
 if sys.argv[1] == "late":
     ops = kernels.backend("cpu")
 x = np.ones((600, 64), np.float32)
