@@ -1,13 +1,13 @@
 """How training reaches bytes that lie sealed: opened into its own buffers, sealed from its own buffers.
 
 Whoever holds the key implements this pair (in the worker, `appliance/worker/port.py`); training knows no key
-and no file. The buffer is the caller's and already there, pinned or not, so plaintext lies nowhere else. A
-backend with memory of its own brings a pair whose buffers are arrays on its device.
+and no file. The buffer is the caller's and already there, so plaintext lies nowhere else: memory of the host
+or, for a pair that is bound to a device (`appliance/worker/device_opener.py`), also an array on it.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Opener(Protocol):
@@ -17,7 +17,7 @@ class Opener(Protocol):
     def size(self) -> int:
         """Plaintext bytes in all."""
 
-    def open_into(self, buffer: memoryview, offset: int, /) -> None:
+    def open_into(self, buffer: Any, offset: int, /) -> None:
         """Fill the whole buffer with the plaintext that begins at byte `offset`.
 
         Every byte is verified or the call raises; what raises leaves zeros in the buffer.
@@ -27,5 +27,5 @@ class Opener(Protocol):
 class Sealer(Protocol):
     """A new object that is sealed from its beginning to its end."""
 
-    def seal_from(self, buffer: memoryview, /) -> None:
+    def seal_from(self, buffer: Any, /) -> None:
         """Seal the buffer's bytes behind those before; afterwards the buffer is the caller's again."""

@@ -1,8 +1,9 @@
 """What a run is made of besides its config and corpus: weights, moments, and the step that comes next.
 
 Batches and first weights follow from (seed, step), so the data position and the random state of a run are
-both its step number; it stands in the metadata of the optimizer's file, with what must not have changed.
-A `Snapshot` is a second copy of all that, so that it can be written while further steps are taken.
+both its step number; it stands in the metadata of the optimizer's file, with what must not have changed. A
+`Snapshot` is a second copy of all that where it lies, so that it can be written while further steps are
+taken.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from appliance.training.config import TrainConfig
 from appliance.training.layout import Buffer
 from appliance.training.safetensors import Array
 from appliance.training.watch import Watch, parse_watch
+from kernels.cuda.array import DeviceArray
 
 FORMAT = "appliance-training-state/2"
 _FIRST, _SECOND = "first.", "second."
@@ -80,7 +83,7 @@ class Snapshot:
     """Room for one state, used over and over: taking one is a copy in memory, without a new allocation."""
 
     def __init__(self) -> None:
-        self._room: dict[str, Array] = {}
+        self._room: dict[str, Any] = {}
 
     def take(self, state: TrainingState) -> TrainingState:
         """Copy a state whose tensors are views; the copy is valid until the next call."""
@@ -88,13 +91,17 @@ class Snapshot:
             self._copied("weights", state.weights), self._copied("moments", state.optimizer), state.metadata
         )
 
-    def _copied(self, part: str, tensors: Mapping[str, Array]) -> dict[str, Array]:
-        copies: dict[str, Array] = {}
+    def _copied(self, part: str, tensors: Mapping[str, Any]) -> dict[str, Array]:
+        copies: dict[str, Any] = {}
         for name, tensor in tensors.items():
-            if (room := self._room.get(f"{part}/{name}")) is None:
-                room = self._room[f"{part}/{name}"] = np.empty_like(tensor)
-            np.copyto(room, tensor, casting="no")
-            copies[name] = room
+            room = self._room.get(f"{part}/{name}")
+            if isinstance(tensor, DeviceArray):
+                room = tensor.like() if room is None else room
+                tensor.copy_to(room, tensor.device.main)
+            else:
+                room = np.empty_like(tensor) if room is None else room
+                np.copyto(room, tensor, casting="no")
+            copies[name] = self._room[f"{part}/{name}"] = room
         return copies
 
 

@@ -81,7 +81,7 @@ class GPT:
 
     def open(self, file: TensorFile) -> None:
         """Open sealed weights straight into the parameters; raise as `load` does, the model then unusable."""
-        fill_from(self.parameters, file, "weights")
+        fill_from(self.parameters.views, file, "weights", self.backend)
 
     def arena(self, B: int, T: int) -> Arena:
         """Room for batches of B sequences of T tokens."""
@@ -347,7 +347,7 @@ def _rotations(config: ModelConfig, backend: Backend, dtype: npt.DTypeLike) -> t
 
 def fill(buffer: Buffer, tensors: Mapping[str, npt.NDArray[np.generic]], what: str) -> None:
     """Copy `tensors` in; raise `ContentRefused` on another name, shape or dtype, or a non-finite value."""
-    _refuse_other_names(buffer, tensors.keys(), what)
+    _refuse_other_names(buffer.views, tensors.keys(), what)
     for name, view in buffer.views.items():
         found = tensors[name]
         _refuse_other_shape(name, view, found.shape, found.dtype, what)
@@ -355,19 +355,23 @@ def fill(buffer: Buffer, tensors: Mapping[str, npt.NDArray[np.generic]], what: s
         view[...] = found
 
 
-def fill_from(buffer: Buffer, file: TensorFile, what: str) -> None:
-    """Open a file's tensors into `buffer` without a copy, in the file's order; raises as `fill` does."""
-    _refuse_other_names(buffer, file.header.tensors.keys(), what)
+def fill_from(views: Mapping[str, Floats], file: TensorFile, what: str, backend: Backend) -> None:
+    """Open a file's tensors into `views` without a copy, in the file's order; raises as `fill` does.
+
+    Whether they are finite is asked where they lie: a tensor on a device is not read back.
+    """
+    _refuse_other_names(views, file.header.tensors.keys(), what)
     for name, info in file.header.tensors.items():
-        view = buffer.views[name]
+        view = views[name]
         _refuse_other_shape(name, view, info.shape, numpy_type(name, info), what)
         file.open_into(name, view)
-        _refuse_not_finite(name, view, what)
+        if not math.isfinite(backend.global_norm(view.reshape(-1))):
+            raise _not_finite(name, what)
 
 
-def _refuse_other_names(buffer: Buffer, found: AbstractSet[str], what: str) -> None:
-    for name in sorted(buffer.views.keys() ^ found):
-        state = "is missing" if name in buffer.views else "is unknown"
+def _refuse_other_names(views: Mapping[str, Floats], found: AbstractSet[str], what: str) -> None:
+    for name in sorted(views.keys() ^ found):
+        state = "is missing" if name in views else "is unknown"
         raise ContentRefused(f"{what}: tensor {name[:80]!r} {state}; expected those of the configured model")
 
 
@@ -382,4 +386,8 @@ def _refuse_other_shape(
 
 def _refuse_not_finite(name: str, values: npt.NDArray[np.generic], what: str) -> None:
     if not np.isfinite(values).all():
-        raise ContentRefused(f"{what}: tensor {name!r}: expected finite numbers, found NaN or infinity")
+        raise _not_finite(name, what)
+
+
+def _not_finite(name: str, what: str) -> ContentRefused:
+    return ContentRefused(f"{what}: tensor {name!r}: expected finite numbers, found NaN or infinity")

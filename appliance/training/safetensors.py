@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from appliance.errors import ContentRefused
 from appliance.training.buffers import Sealer
+from kernels.cuda.array import DeviceArray
 
 MAX_HEADER_BYTES = 4 * 1024 * 1024  # tuning: room for 30,000 tensors; the format itself allows 100 MB
 MAX_NAME_CHARACTERS = 256
@@ -257,10 +258,10 @@ def write(sealer: Sealer, tensors: Mapping[str, Array], metadata: Mapping[str, s
     sealer.seal_from(memoryview(header))
     total = len(header)
     for name in _order(tensors):
-        view = _bytes_of(np.ascontiguousarray(tensors[name]).reshape(-1))
-        if len(view):
-            sealer.seal_from(view)
-        total += len(view)
+        tensor = tensors[name]
+        if tensor.nbytes:
+            sealer.seal_from(_bytes_of(tensor))
+        total += tensor.nbytes
     return total
 
 
@@ -268,6 +269,8 @@ def _order(tensors: Mapping[str, Array]) -> list[str]:
     return sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
 
 
-def _bytes_of(flat: Array) -> memoryview:
-    """View a flat array as bytes, little-endian as the format demands."""
-    return flat.view(np.uint8).data
+def _bytes_of(tensor: Array | DeviceArray) -> memoryview | DeviceArray:
+    """View an array as bytes, little-endian as the format demands, where it lies."""
+    if isinstance(tensor, DeviceArray):
+        return tensor.bytes()
+    return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data

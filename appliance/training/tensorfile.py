@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +25,9 @@ from appliance.training.safetensors import (
     numpy_type,
     read_header,
 )
+from kernels.cuda.array import DeviceArray
 
-Buffer = bytearray | memoryview | Array
+Buffer = bytearray | memoryview | Array | DeviceArray
 Region = Sequence[slice]
 """One slice an axis, each with step 1; axes that are left out are taken whole."""
 
@@ -49,7 +51,7 @@ class TensorFile:
         """Open one tensor into a C-contiguous buffer of exactly its bytes; raises `UsageError` otherwise."""
         info = self._info(name)
         view = _bytes_of(buffer, info.end - info.start, name)
-        if view:
+        if len(view):
             self._source.open_into(view, self.header.size_bytes + info.start)
 
     def open_slice_into(self, name: str, region: Region, buffer: Buffer) -> None:
@@ -63,7 +65,7 @@ class TensorFile:
         item = ITEM_BYTES[info.dtype]
         view = _bytes_of(buffer, math.prod(stop - start for start, stop in spans) * item, name)
         done = 0
-        for first, count in _runs(info.shape, spans) if view else ():
+        for first, count in _runs(info.shape, spans) if len(view) else ():
             size = count * item
             start = self.header.size_bytes + info.start + first * item
             self._source.open_into(view[done : done + size], start)
@@ -90,8 +92,14 @@ class TensorFile:
             ) from error
 
 
-def _bytes_of(buffer: Buffer, size: int, name: str) -> memoryview:
-    """View a caller's buffer as bytes."""
+def _bytes_of(buffer: Buffer, size: int, name: str) -> Any:
+    """View a caller's buffer as bytes, on the host or on a device."""
+    if isinstance(buffer, DeviceArray):
+        if buffer.nbytes != size:
+            raise UsageError(
+                f"tensor {name[:80]!r}: expected {size} bytes on the device, found {buffer.nbytes}"
+            )
+        return buffer.bytes()
     view = memoryview(buffer.data if isinstance(buffer, np.ndarray) else buffer)
     if view.readonly or not view.c_contiguous or view.nbytes != size:
         state = "read-only" if view.readonly else "contiguous" if view.c_contiguous else "scattered"

@@ -23,10 +23,11 @@ from appliance.training.evaluate import Evaluation
 from appliance.training.lanes import Lanes, thread_count
 from appliance.training.layout import Buffer
 from appliance.training.memory import check_memory
-from appliance.training.model import GPT, Place, fill
+from appliance.training.model import GPT, Place, fill, fill_from
 from appliance.training.optimizer import AdamW
 from appliance.training.safetensors import Array
 from appliance.training.schedule import learning_rate
+from appliance.training.tensorfile import TensorFile
 from appliance.training.watch import Watch
 from kernels import Backend
 
@@ -175,6 +176,17 @@ class Trainer:
     def state(self) -> TrainingState:
         """Everything that a checkpoint holds: views, valid until the next step."""
         return TrainingState(self.weights(), *self.optimizer_state())
+
+    def open(self, weights: TensorFile, optimizer: TensorFile) -> None:
+        """Go on from a sealed checkpoint, opened straight into this run's arrays; errors as at the start.
+
+        What raises leaves the run unusable.
+        """
+        progress = checkpoint.parse_progress(optimizer.header.metadata, self.config)
+        moments = checkpoint.encode_moments(self._optimizer.first, self._optimizer.second)
+        self.model.open(weights)
+        fill_from(moments, optimizer, "checkpoint, moments", self._backend)
+        self._step, self._watch = progress.step, progress.watch
 
     def _restore(self, state: TrainingState) -> None:
         progress = checkpoint.parse_progress(state.metadata, self.config)
