@@ -62,7 +62,8 @@ struct Grid {
     std::vector<Warp> warps;
     std::vector<Fiber*> ready, at_barrier;
     std::vector<std::pair<void*, size_t>> poisoned;
-    Memory stacks{nullptr, free}, shared{nullptr, free};
+    unsigned char* stacks;
+    Memory shared{nullptr, free};
     Body body;
     void** arguments;
     void* scheduler;
@@ -112,7 +113,7 @@ void resume(Fiber* fiber) {
     thread = fiber->at;
     lane_index = fiber->number % kWarpLanes;
 #if ASAN
-    const unsigned char* bottom = grid->stacks.get() + kStackBytes * fiber->number;
+    const unsigned char* bottom = grid->stacks + kStackBytes * fiber->number;
     __sanitizer_start_switch_fiber(&grid->scheduler_fake_stack, bottom, kStackBytes);
 #endif
     shim_switch(&grid->scheduler, fiber->stack_pointer);
@@ -155,7 +156,7 @@ void prepare_block(size_t shared) {
         Fiber& fiber = grid->fibers[number];
         const unsigned x = block_size.x, y = block_size.y, n = static_cast<unsigned>(number);
         fiber = {nullptr, nullptr, {n % x, n / x % y, n / (x * y)}, number, 0, {}};
-        void** top = reinterpret_cast<void**>(grid->stacks.get() + kStackBytes * (number + 1) - 16);
+        void** top = reinterpret_cast<void**>(grid->stacks + kStackBytes * (number + 1) - 16);
         *--top = nullptr;  // the return address of `begin`, which never returns
         *--top = reinterpret_cast<void*>(begin);
         for (int saved = 0; saved < 6; saved++) *--top = nullptr;
@@ -319,7 +320,10 @@ const char* run(Body body, void** arguments, const unsigned* grid_of, const unsi
     one.arguments = arguments;
     one.fibers.resize(threads);
     one.warps.resize(threads / kWarpLanes);
-    one.stacks = allocate(kStackBytes * threads);
+    static Memory kept{nullptr, free};  // pages once touched serve the next launch
+    static unsigned kept_threads = 0;
+    if (kept_threads < threads) kept = allocate(kStackBytes * threads), kept_threads = threads;
+    one.stacks = kept.get();
     one.shared = allocate(shared);
     one.random = seed;
     one.fault[0] = 0;
@@ -334,6 +338,7 @@ const char* run(Body body, void** arguments, const unsigned* grid_of, const unsi
     }
     grid = nullptr;
     if (sound) return nullptr;
+    kept_threads = 0;  // fibers that never ended lie there
     memcpy(fault, one.fault, sizeof fault);
     return fault;
 }
