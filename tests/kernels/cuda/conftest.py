@@ -1,39 +1,45 @@
-"""The CUDA kernels on the CPU: every launch in two random orders of threads, which must give equal bits."""
+"""The CUDA kernels on the CPU and, where CuPy is installed, the same tests on a card (`-m gpu`)."""
 
 from __future__ import annotations
 
-import numpy as np
+from importlib.util import find_spec
+
 import pytest
 
+from kernels.cuda.card import Card
+from kernels.errors import BackendMissing
+from tests.kernels.cuda.launching import built_cubins, on_a_device, on_the_shim
 from tests.kernels.cuda.shim import library
-
-SEEDS = (1, 2)  # orders of threads
-
-
-def on_the_shim(how, **values):
-    """Launch in the first order, then again on copies in each other one: the same bits must come out."""
-    before = {name: value.copy() for name, value in values.items() if isinstance(value, np.ndarray)}
-    library.launch(how, seed=SEEDS[0], **values)
-    for seed in SEEDS[1:]:
-        again = same_overlaps(values, before)
-        library.launch(how, seed=seed, **again)
-        for name in before:
-            assert again[name].tobytes() == values[name].tobytes(), f"{how.kernel}: {name} hangs on the order"
-
-
-def same_overlaps(values, before):
-    """Copies of the arrays as they were; one array given under two names stays one."""
-    made: dict[int, np.ndarray] = {}
-    for name, array in before.items():
-        made.setdefault(id(values[name]), array)
-    return {
-        name: made[id(value)] if isinstance(value, np.ndarray) else value for name, value in values.items()
-    }
 
 
 @pytest.fixture(scope="session")
-def device():
-    """`device(Launch, name=array or number, …)`: runs a kernel of kernels/cuda on the CPU."""
+def shim():
+    """The sources, compiled for the CPU."""
     if reason := library.missing():
         pytest.skip(reason)
+    return library
+
+
+@pytest.fixture(scope="session")
+def card():
+    """A card with the kernels that `make cubins` built."""
+    try:
+        opened = Card(built_cubins)
+    except BackendMissing as missing:
+        pytest.skip(f"no card: {missing}")
+    except FileNotFoundError:
+        pytest.skip("the cubins are not built: make cubins")
+    yield opened
+    opened.close()
+
+
+PLACES = ["shim", *([pytest.param("card", marks=pytest.mark.gpu)] if find_spec("cupy") else [])]
+
+
+@pytest.fixture(params=PLACES)
+def device(request):
+    """`device(Launch, name=array or number, …)`: runs a kernel of kernels/cuda, twice, for equal bits."""
+    if request.param == "card":
+        return on_a_device(request.getfixturevalue("card"))
+    request.getfixturevalue("shim")
     return on_the_shim

@@ -17,7 +17,7 @@ POISON = np.frombuffer(b"\xa5" * 4, np.float32)[0]
 
 
 @pytest.fixture
-def run(device):
+def run(shim):
     """`run(kernel, threads, *arguments, seed=…)`: one block of a faulty kernel; returns what it wrote."""
     built = library.build(library.HERE / "faulty.cu", KERNELS)
 

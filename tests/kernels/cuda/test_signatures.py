@@ -12,7 +12,7 @@ from tests.kernels.cuda.shim import library
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_a_kernel_takes_the_types_that_the_table_names(device, kernel):
+def test_a_kernel_takes_the_types_that_the_table_names(shim, kernel):
     assert library.types_of(kernel) == KERNELS[kernel].types
 
 
