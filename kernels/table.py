@@ -43,6 +43,9 @@ class Backend(Protocol):
     def zeros(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Floats:
         """Allocate an array where this backend computes."""
 
+    def room(self) -> int | None:
+        """Bytes free on a device of its own; None for a backend whose arrays lie in the host's memory."""
+
     def bring(self, name: str, array: Integers) -> Integers:
         """Return tokens or targets where this backend reads them; valid until the next of that name."""
 

@@ -52,10 +52,13 @@ class Arena:
         allocate: Allocate,
         dtype: npt.DTypeLike,
         precision: str = "fp32",
+        *,
+        recompute: bool = False,
     ) -> None:
         """Take every array from `allocate`, which is a backend's `zeros`, or only counts.
 
-        With the precision "bf16", all are `BFLOAT16` but the stream, its gradient, statistics and losses.
+        With the precision "bf16", all are `BFLOAT16` but the stream, its gradient, statistics and losses. To
+        `recompute`, all blocks share one: what it holds is that of the block computed last.
         """
 
         def room(*shape: int) -> Floats:
@@ -67,8 +70,9 @@ class Arena:
         N, C, V = B * T, config.width, config.vocabulary
         hidden, projected = hidden_width(config), projected_width(config)
         self.batch, self.time = B, T
-        self.blocks = [
-            Block(
+
+        def block() -> Block:
+            return Block(
                 normal_1=brief(N, C),
                 moments_1=Moments(room(N), room(N)),
                 qkv=brief(B, T, 3 * C),
@@ -80,8 +84,9 @@ class Arena:
                 wide=brief(N, projected),
                 hidden=brief(N, hidden),
             )
-            for _ in range(config.layers)
-        ]
+
+        made = [block() for _ in range(1 if recompute else config.layers)]
+        self.blocks = made * (config.layers if recompute else 1)
         self.stream = [room(N, C) for _ in range(config.layers + 1)]
         self.final, self.dbranch = brief(N, C), brief(N, C)
         self.dstream = room(N, C)

@@ -52,6 +52,7 @@ class RunConfig:
     batch: int
     accumulate: int
     precision: Literal["fp32", "bf16"]
+    recompute: bool
     threads: int
     memory: int
     learning_rate: float

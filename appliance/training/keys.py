@@ -80,6 +80,9 @@ _TRAIN = {
     "batch": _int(1, 65536, 16, "sequences", "sequences of one context computed at once"),
     "accumulate": _int(1, 65536, 1, "batches", "batches whose gradients make one step"),
     "precision": _word(("fp32", "bf16"), "of activations; the weights that are kept are float32"),
+    "recompute": Key(
+        "bool", False, "blocks keep their input alone and are computed again backwards: less memory"
+    ),
     "threads": Key(
         "int", ALL_CORES, "threads that compute; bits may depend on it", "threads", 1, 1024, (ALL_CORES,)
     ),

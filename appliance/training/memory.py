@@ -20,7 +20,7 @@ from appliance.training.room import machine_bytes, room_bytes
 from kernels import Floats
 
 _MIB = 1 << 20
-_FLOAT_BYTES = 4
+_FLOAT_BYTES, _HALF_BYTES = 4, 2
 _INTERPRETER_BYTES = 150 * _MIB  # measured with Python 3.11, NumPy and this package loaded, November 2026
 _SNAPSHOT_COPIES = 3  # a checkpoint that is being sealed is a second copy of weights and both moments
 
@@ -82,7 +82,10 @@ def arena_bytes(config: TrainConfig, batch: int) -> int:
         taken += dtype.itemsize * int(np.prod(shape, dtype=object))
         return np.empty(0, np.float32)
 
-    Arena(config.model, batch, config.model.context, count, np.float32, config.train.precision)
+    run = config.train
+    Arena(
+        config.model, batch, config.model.context, count, np.float32, run.precision, recompute=run.recompute
+    )
     return taken
 
 
@@ -106,4 +109,36 @@ def check_memory(config: TrainConfig, lanes: int, available: int | None = None) 
         f"config: expected a run within the {budget // _MIB} MiB of {source}, found an estimate of "
         f"{needed.total // _MIB} MiB ({parts}); lower train.batch and raise train.accumulate, or lower "
         "data.memory, model.context, model.width or model.layers"
+    )
+
+
+def card_bytes(config: TrainConfig) -> dict[str, int]:
+    """Bytes of a device that a run takes before it seals anything, by what they hold.
+
+    A checkpoint that is sealed beside the run takes a copy of weights and moments more.
+    """
+    model, run = config.model, config.train
+    size = layout_of(model).size * _FLOAT_BYTES
+    rows = run.batch * model.context
+    widest = max(model.vocabulary, projected_width(model), 3 * model.width)
+    return {
+        "weights": size,
+        "gradients": size,
+        "moments": 2 * size,
+        "activations": arena_bytes(config, run.batch),
+        "products": widest * model.width * _HALF_BYTES + 2 * rows * 4 * model.width * _HALF_BYTES,
+    }
+
+
+def check_card(config: TrainConfig, available: int, name: str) -> None:
+    """Refuse a run that is estimated beyond the `available` bytes of a card, with the numbers."""
+    parts = card_bytes(config)
+    needed = sum(parts.values())
+    if needed <= available:
+        return
+    told = ", ".join(f"{part} {size // _MIB}" for part, size in parts.items())
+    raise ContentRefused(
+        f"config: expected a run within the {available // _MIB} MiB that are free on {name}, found an "
+        f"estimate of {needed // _MIB} MiB ({told}); lower train.batch and raise train.accumulate, set "
+        "train.recompute, or choose a smaller model"
     )

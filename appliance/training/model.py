@@ -43,7 +43,9 @@ class Place:
 class GPT:
     """Parameters and the two passes. Tokens and targets are int64 (B, T) in [0, V), T ≤ context.
 
-    `dtype` is that of the parameters; the precision "bf16" keeps activations in half the room.
+    `dtype` is that of the parameters; the precision "bf16" keeps activations in half the room. To
+    `recompute`, a block keeps its input alone and is computed again in the backward pass, to the same bits
+    (Chen et al. 2016).
     """
 
     def __init__(
@@ -52,11 +54,14 @@ class GPT:
         backend: Backend,
         dtype: npt.DTypeLike = np.float32,
         precision: str = "fp32",
+        *,
+        recompute: bool = False,
     ) -> None:
         self.config = config
         self.backend = backend
         self.dtype = dtype
         self.precision = precision
+        self.recompute = recompute
         self.layout: Layout = layout_of(config)
         self.parameters = Buffer(self.layout, backend, dtype)
         self.cosines, self.sines = _rotations(config, backend, dtype)
@@ -85,7 +90,9 @@ class GPT:
 
     def arena(self, B: int, T: int) -> Arena:
         """Room for batches of B sequences of T tokens."""
-        return Arena(self.config, B, T, self.backend.zeros, self.dtype, self.precision)
+        return Arena(
+            self.config, B, T, self.backend.zeros, self.dtype, self.precision, recompute=self.recompute
+        )
 
     def forward(self, arena: Arena, tokens: Integers, place: Place | None = None) -> Floats:
         """Return the logits (N, V) of the next token at every position; they live in the arena.
@@ -180,6 +187,8 @@ class GPT:
 
     def _block_backward(self, arena: Arena, layer: int, g: Mapping[str, Floats], place: Place | None) -> None:
         """Turn dstream from the gradient of a block's output into that of its input."""
+        if self.recompute and layer + 1 < self.config.layers:
+            self._block_forward(arena, layer, place)  # the last is still there
         self._mlp_backward(arena, layer, g, place)
         ops, kept, at = self.backend, arena.blocks[layer], f"h.{layer}."
         B, T, heads = arena.batch, arena.time, self.config.heads

@@ -22,7 +22,7 @@ from appliance.training.data import Batch, Corpus
 from appliance.training.evaluate import Evaluation
 from appliance.training.lanes import Lanes, thread_count
 from appliance.training.layout import Buffer
-from appliance.training.memory import check_memory
+from appliance.training.memory import check_card, check_memory
 from appliance.training.model import GPT, Place, fill, fill_from
 from appliance.training.optimizer import AdamW
 from appliance.training.safetensors import Array
@@ -69,7 +69,11 @@ class Trainer:
         check_memory(config, min(backend.LANES, config.train.batch))
         self.config = config
         self.corpus = corpus
-        self.model = GPT(config.model, backend, precision=config.train.precision)
+        if (room := backend.room()) is not None:
+            check_card(config, room, backend.NAME)
+        self.model = GPT(
+            config.model, backend, precision=config.train.precision, recompute=config.train.recompute
+        )
         self._backend = backend
         self._ranks = communicator
         self._optimizer = AdamW(self.model.layout, backend)

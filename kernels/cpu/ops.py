@@ -46,6 +46,10 @@ class Cpu(Attention, Decoding, Norms, Pointwise):
         """Allocate a zeroed array in host memory; `dtype` may be `BFLOAT16`."""
         return np.zeros(shape, dtype)
 
+    def room(self) -> int | None:
+        """Return None: arrays lie in the host's memory."""
+        return None
+
     def bring(self, name: str, array: Integers) -> Integers:
         """Return the array: it lies where it is read."""
         del name

@@ -41,6 +41,10 @@ class Caller:
         """Allocate a zeroed array on the device; `dtype` may be `BFLOAT16`."""
         return zeros(self.device, shape, dtype)  # type: ignore[return-value]  # stands in for an array of NumPy's
 
+    def room(self) -> int | None:
+        """Bytes free on the device."""
+        return self.device.free_bytes()
+
     def bring(self, name: str, array: Any) -> Integers:
         """Copy tokens or targets into the device's array of this name and shape, and return that."""
         if isinstance(array, DeviceArray):
