@@ -9,6 +9,8 @@ folder), so extracting can only create new files below one folder.
     weights/<name>.safetensors      one set of weights
     metrics.json                    the figures of a run, on their way out
     approval/request.json           a request of the appliance, and NAME.sshsig: officers' signatures of it
+    receipt/import.*                the log entry of an import and its proof, on their way back to a sender
+    notice.txt                      why something is revoked; the root that travels along says what
     model/…                         an exported model folder (docs/formats/model-signature.md)
 """
 
@@ -35,6 +37,13 @@ APPROVAL = "approval"
 APPROVED_REQUEST = "approval/request.json"
 MAX_APPROVALS = 16
 
+REVOCATION = "revocation"
+NOTICE = "notice.txt"
+
+RECEIPT = "receipt"
+RECEIPT_ENTRY = "receipt/import.entry"
+RECEIPT_PROOF = "receipt/import.tlog-proof"
+
 # What may travel in a bundle of each kind; a kind that is not here carries nothing yet.
 _MEDIA_BY_KIND = {
     "corpus": {TEXT, TOML},
@@ -42,6 +51,8 @@ _MEDIA_BY_KIND = {
     "weights": {SAFETENSORS, JSON_TEXT, TEXT},
     "metrics": {JSON_TEXT},
     APPROVAL: {JSON_TEXT, TEXT},
+    RECEIPT: {JSON_TEXT, TEXT},
+    REVOCATION: {TEXT},
 }
 
 _WORD = r"[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*"

@@ -18,13 +18,13 @@ from appliance.bundle.folder import MANIFEST, BundleFolder
 from appliance.bundle.heal import damaged_files, heal_bundle
 from appliance.bundle.manifest import Manifest, parse_manifest, target_of
 from appliance.bundle.media import bundle_at, folder_of
-from appliance.bundle.names import media_type_of
+from appliance.bundle.names import REVOCATION, media_type_of
 from appliance.bundle.open import open_bundle, read_manifest, read_signed
 from appliance.bundle.signer import load_signer, load_verifier
 from appliance.bundle.stream import Member
 from appliance.cli.files import read_small, recipient_text
 from appliance.cli.output import emit_facts, emit_json, emit_table, printable, size_text
-from appliance.cli.packing import Source, kind_of, plan
+from appliance.cli.packing import Source, kind_of, plan, plan_notice
 from appliance.cli.session import Noun, example, json_option
 from appliance.cli.trust import trust_in, trust_options
 from appliance.errors import ContentRefused, IntegrityError, UsageError
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from appliance.age import Identity
 
-KINDS = ("corpus", "config", "weights", "approval")
+KINDS = ("corpus", "config", "weights", "approval", "revocation")
 WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 bundle_argument = click.argument(
@@ -126,7 +126,11 @@ def create_command(
     """
     if corpus is not None and not WORD.fullmatch(corpus):
         raise UsageError(f"--name: expected letters, digits, _ and -, found {corpus!r:.80}")
-    sources = plan(paths, corpus)
+    if kind == REVOCATION and len(roots) < 2:
+        raise UsageError(
+            "a revocation brings a new root: expected --root for each version, from the first on"
+        )
+    sources = plan_notice(paths) if kind == REVOCATION else plan(paths, corpus)
     judge_configs(sources)
     signer, *also = [load_signer(path) for path in sign]
     to = recipient_text(recipient)

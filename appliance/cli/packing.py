@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from appliance.bundle.approval import REQUEST, SUFFIX, read_approvals
 from appliance.bundle.folder import BundleFolder
-from appliance.bundle.names import APPROVAL, APPROVED_REQUEST
+from appliance.bundle.names import APPROVAL, APPROVED_REQUEST, NOTICE
 from appliance.errors import ContentRefused, Incomplete, MediumMissing, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +48,13 @@ def plan(paths: Sequence[Path], corpus: str | None) -> list[Source]:
         if earlier.member == later.member:
             raise UsageError(f"{earlier.path} and {later.path} would both become {later.member}; rename one")
     return sources
+
+
+def plan_notice(paths: Sequence[Path]) -> list[Source]:
+    """Name the one text that goes with a revocation; raises UsageError."""
+    if len(paths) != 1 or not paths[0].is_file():
+        raise UsageError(f"a revocation: expected one text file that says why, found {len(paths)} paths")
+    return [Source(paths[0], NOTICE)]
 
 
 def kind_of(sources: Iterable[Source]) -> str:

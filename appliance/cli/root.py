@@ -73,6 +73,11 @@ SECTIONS = (
             Entry("keygen", "keygen", "Make keys for signers and recipients."),
             Entry("bundle", "bundle", "Pack, check and open transfer bundles (no daemon needed)."),
             Entry("root", "roots", "Say who may sign which bundles, by k of n keys (no daemon needed)."),
+            Entry(
+                "verify-receipt",
+                "receipts",
+                "Check the receipt of a bundle that you sent (no daemon needed).",
+            ),
             Entry("media", "media", "List removable media and the bundles on them (no daemon needed)."),
             Entry("import", "transfer", "Take a bundle into the vault."),
             Entry("request", "approval", "Write a request for officers to sign."),

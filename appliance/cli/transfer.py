@@ -21,15 +21,31 @@ NOT_SIGNED = (
 
 @click.command("import", cls=Verb, epilog=example("appliance import /media/stick/0a1b2c3d.bundle"))
 @click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--receipt-to",
+    metavar="RECIPIENT",
+    help="Write a receipt for this sender: `age1…`, or its file.",
+)
+@click.option(
+    "--receipt-out",
+    type=click.Path(path_type=Path),
+    help="Folder, or mounted device, for the receipt.  [default: beside BUNDLE]",
+)
 @json_option
 @pass_session
-def import_command(session: Session, *, bundle: Path, as_json: bool) -> None:
+def import_command(
+    session: Session, *, bundle: Path, receipt_to: str | None, receipt_out: Path | None, as_json: bool
+) -> None:
     """Take BUNDLE into the vault: a *.bundle folder of a trusted signer, or the medium that one lies on.
 
     A bundle of approvals becomes no object: the officers' signatures in it are handed in.
     """
-    with folder_descriptor(bundle_at(bundle), "bundle") as folder_fd:
+    source = bundle_at(bundle)
+    sender = None if receipt_to is None else recipient_text(receipt_to)
+    with folder_descriptor(source, "bundle") as folder_fd:
         reply = session.call("ImportBundle", {"folder_fd": 0}, [folder_fd])
+    if sender is not None:
+        reply |= send_receipt(session, reply["bundle"], sender, receipt_out or source.parent)
     if as_json:
         emit_json(reply)
         return
@@ -54,6 +70,15 @@ def show_approvals(brought: dict[str, Any]) -> None:
     click.echo(printable(f"request {brought['request']} approved by {people}"))
     for reason in brought["refused"]:
         click.echo(printable(f"refused: {reason}"), err=True)
+
+
+def send_receipt(session: Session, bundle: str, recipient: str, out: Path) -> dict[str, Any]:
+    """Have a receipt written for the sender of an imported bundle; it is its own bundle."""
+    with folder_descriptor(folder_of(out), "receipt") as folder_fd:
+        parameters = {"bundle": bundle, "recipient": recipient, "folder_fd": 0}
+        reply = session.call("SendReceipt", parameters, [folder_fd])
+    click.echo(printable(f"receipt for the sender: {out / reply['receipt']}"), err=True)
+    return {"receipt": reply["receipt"]}
 
 
 @click.command(

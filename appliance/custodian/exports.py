@@ -319,7 +319,7 @@ class _Export:
         await self._read_as_recipient(planned, files)
         self._core.live.check(self._run.job)
         manifest = seal_folder(folder, planned.label, files, [self._signer], parity)
-        self._hand_over(folder)
+        folder.hand_over(self._wanted.uid)
         self._record(manifest)
 
     def _begin_to_leave(self, size_bytes: int) -> None:
@@ -360,13 +360,6 @@ class _Export:
             await worker.expect(Finished)
         finally:
             await worker.end()
-
-    def _hand_over(self, folder: BundleFolder) -> None:
-        """Leave the files to whoever asked, where the custodian may: as root it would keep them otherwise."""
-        if os.geteuid() == 0 and self._wanted.uid != 0:
-            for name in folder.names():
-                os.chown(name, self._wanted.uid, -1, dir_fd=folder.fd, follow_symlinks=False)
-            os.chown(folder.fd, self._wanted.uid, -1)
 
     def _record(self, manifest: Manifest) -> None:
         weights = self._weights

@@ -26,6 +26,7 @@ from appliance.custodian.custodies import Custodies, unlock
 from appliance.custodian.evaluations import Evaluations
 from appliance.custodian.metrics import metrics_of
 from appliance.custodian.policies import Policies
+from appliance.custodian.receipts import Receipts
 from appliance.custodian.replays import Replays
 from appliance.custodian.sealing import Sealing, look, secret_of
 from appliance.custodian.trains import Trains
@@ -83,6 +84,7 @@ class Verbs:
             **Custodies(self._core, self._unsealing).table(),
             **Vaulting(self._core).table(),
             **Approving(self._core).table(),
+            **Receipts(self._core).table(),
             **Policies(self._core, self._trains).table(),
         }
 

@@ -7,11 +7,13 @@ hashes with the signed manifest.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from appliance.age import PayloadReader
 from appliance.bundle.extract import Extractor
 from appliance.bundle.inner import Inner, InnerMember
 from appliance.bundle.manifest import parse_manifest
-from appliance.bundle.names import APPROVAL, object_of
+from appliance.bundle.names import APPROVAL, NOTICE, REVOCATION, object_of
 from appliance.bundle.parts import copy_part
 from appliance.errors import ContentRefused, ProtocolError
 from appliance.messages import Channel, close_fds
@@ -77,13 +79,43 @@ class _Vault:
         return self._output
 
 
+class _Notice:
+    """Looks at the words of a revocation and keeps none: what is revoked, the root beside them says."""
+
+    def __init__(self, port: Port) -> None:
+        del port
+
+    def contents(self, inner: Inner) -> None:
+        """Refuse anything but the notice."""
+        if [member.name for member in inner.members] != [NOTICE]:
+            raise ContentRefused(f"bundle of kind {REVOCATION}: expected {NOTICE} alone, found other members")
+
+    def begin(self, member: InnerMember) -> None:
+        """Begin the notice."""
+
+    def data(self, data: memoryview) -> None:
+        """Let words pass."""
+
+    def end(self, member: InnerMember) -> None:
+        """Have been told that the notice was text."""
+
+    def close(self) -> None:
+        """Keep nothing."""
+
+
+_SINKS: Mapping[str, Callable[[Port], _Vault | Approvals | _Notice]] = {
+    APPROVAL: Approvals,
+    REVOCATION: _Notice,
+}
+
+
 def run(channel: Channel, begin: Begin) -> None:
     """Carry out one import."""
     del begin
     port = Port(channel)
     manifest = parse_manifest(port.file("manifest"))
     _copy_parts(port)
-    sink = Approvals(port) if manifest.kind == APPROVAL else _Vault(port)
+    sink = _SINKS.get(manifest.kind, _Vault)(port)
     extractor = Extractor(manifest, sink)
     for _ in manifest.parts:
         part, (descriptor, key_pipe) = port.expect(OpenPart)

@@ -20,9 +20,11 @@ APPLIANCE = (*PYTHON, "appliance")
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     """Three keys of the root, of which two sign; one researcher at first, another later."""
-    for name in ("ann", "bob", "cem", "first", "later"):
+    (tmp_path / "why.txt").write_text("A laptop was stolen.\n")
+    for name in ("ann", "bob", "cem", "first", "later", "courier"):
         checked(*APPLIANCE, "keygen", "signer", name, "--out", tmp_path)
     roles = ("--role", "root=2:ann.vkey,bob.vkey,cem.vkey", "--role", "researcher=1:first.vkey")
+    roles = (*roles, "--role", "courier=1:courier.vkey")
     checked(*APPLIANCE, "root", "create", *roles, "--out", "r0001.json", cwd=tmp_path)
     sign_root(tmp_path, "r0001.json")
     return tmp_path
@@ -71,8 +73,15 @@ def test_a_root_is_followed_and_stays_followed(rooted: Living, keys: Path, templ
     unsigned = bundle(template, keys, "later", 3, "r0001.json", "r0002.json")
     assert rooted.cli("import", unsigned).returncode == 7
     sign_root(keys, "r0002.json")
-    brought = rooted.cli("import", bundle(template, keys, "later", 4, "r0001.json", "r0002.json"))
+    notice = checked(
+        *(*APPLIANCE, "bundle", "create", "why.txt", "--kind", "revocation", "--sign", "courier.key"),
+        *("--to", "public/transfer.recipient", "--root", "r0001.json", "--root", "r0002.json"),
+        *("--out", ".", "--json"),
+        cwd=keys,
+    )
+    brought = rooted.cli("import", keys / json.loads(notice)["bundle"])
     assert brought.returncode == 0, brought.stderr
+    assert rooted.cli("import", bundle(template, keys, "later", 4)).returncode == 0
     rooted.shutdown()
     rooted.start().unseal()
     assert rooted.cli("import", bundle(template, keys, "first", 6)).returncode == 7
