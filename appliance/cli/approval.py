@@ -16,6 +16,7 @@ from appliance.cli.files import folder_descriptor, read_text, recipient_text, wr
 from appliance.cli.output import emit_json, printable
 from appliance.cli.session import Noun, Session, Verb, example, json_option, pass_session
 from appliance.errors import AlreadyExists, ApplianceError, Incomplete, NotRunning
+from appliance.export.form import EXACT, INCLUDED, ROUNDINGS, WITHHELD, Form
 from policy.approvals import NAMESPACE, parse_request
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -96,11 +97,27 @@ def write_request(
 )
 @click.argument("model")
 @click.option("--to", "recipient", required=True, help="Recipient `age1…`, or the file that holds it.")
+@click.option(
+    "--without-architecture", is_flag=True, help="Only weights and tokenizer leave: no config.json."
+)
+@click.option(
+    "--round", "rounding", type=click.Choice(ROUNDINGS[1:]), help="Clear the low bits of each weight."
+)
 @request_options
 @pass_session
-def export_request(session: Session, /, *, model: str, recipient: str, **told: Any) -> None:
-    """Ask for the export of MODEL to one recipient."""
-    write_request(session, "export", [model], [recipient_text(recipient)], **told)
+def export_request(
+    session: Session,
+    /,
+    *,
+    model: str,
+    recipient: str,
+    without_architecture: bool,
+    rounding: str | None,
+    **told: Any,
+) -> None:
+    """Ask for the export of MODEL to one recipient, in a form that officers sign with it."""
+    form = Form(WITHHELD if without_architecture else INCLUDED, rounding or EXACT)
+    write_request(session, "export", [model], [recipient_text(recipient)], form.options, **told)
 
 
 @request_command.command(

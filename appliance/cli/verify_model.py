@@ -62,6 +62,7 @@ def show_report(report: Report) -> None:
             ("signature", f"holds over {len(report.files)} files; none missing, changed or added"),
             ("made by", f"{lineage.origin}, job {lineage.job}, profile {lineage.profile}"),
             ("made of", ", ".join(material.kind for material in lineage.materials)),
+            ("form", f"architecture {lineage.form.architecture}, rounding {lineage.form.rounding}"),
             ("approved by", ", ".join(approval.person for approval in lineage.approvals) or "nobody"),
             (
                 "receipts",

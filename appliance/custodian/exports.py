@@ -49,6 +49,7 @@ from appliance.custodian.requests import Subject, export_of, metrics_export_of
 from appliance.custodian.workers import Worker, key_pipe
 from appliance.custody.release import Output
 from appliance.errors import IntegrityError, PolicyRefused, ProtocolError, SpaceExhausted
+from appliance.export.form import Form
 from appliance.export.signing import SIGNATURE_NAME
 from appliance.gate import Allowed
 from appliance.worklink import Finished, GivePart, MemberHashed, OpenPart, PartDone
@@ -56,7 +57,6 @@ from audit.entry import JSON
 from policy.model import Entity
 
 MODEL = "model/"
-FILES_FROM_WORKER = ("model/config.json", "model/model.safetensors", "model/tokenizer.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,8 @@ async def export(
         job = new_job_id("export")
         named = model_of(core, weights).ids
         size = weights.size if wanted.metrics is None else len(wanted.metrics)
-        decided = _decide(core, person, approved, _subject(weights, wanted), job, named, size)
+        subject = _subject(weights, wanted, Form.of(approved.request.options))
+        decided = _decide(core, person, approved, subject, job, named, size)
         run = Run(core, job, person.id, "export", named if wanted.metrics is None else ())
         run.keep(decided.committed)
         core.counting.raise_for("export")
@@ -142,13 +143,14 @@ def approved_export(core: Core, wanted: Wanted) -> tuple[Object, Approved]:
             f"request {request.id[:16]} is for {approvals.in_words(request)}, found the export of "
             f"{wanted.model}: ask for what you mean to export"
         )
-    return weights, approvals.demand_approved(core, request.id, _subject(weights, wanted))
+    subject = _subject(weights, wanted, Form.of(request.options))
+    return weights, approvals.demand_approved(core, request.id, subject)
 
 
-def _subject(weights: Object, wanted: Wanted) -> Subject:
+def _subject(weights: Object, wanted: Wanted, form: Form) -> Subject:
     if wanted.metrics is not None:
         return metrics_export_of(weights, wanted.model, wanted.recipient)
-    return export_of(weights, wanted.recipient)
+    return export_of(weights, wanted.recipient, form)
 
 
 def _decide(
@@ -165,6 +167,9 @@ def _decide(
     content = subject.options.get("content", "weights")
     asked = (core, content, target_of(recipient), size_bytes)
     context: dict[str, JSON] = {"signed": True, "recipient": recipient, **leaving.facts(*asked)}
+    if content == "weights":
+        form = Form.of(subject.options)
+        context |= {"architecture": form.architecture, "rounding": form.rounding}
     return approvals.decide(
         core,
         person,
@@ -197,14 +202,13 @@ class _Export:
         self._approved = approved
         self._wanted = wanted
         self._decided = decided
+        self._form = Form.of(approved.request.options)
         self._signer = SignerKey.from_seed(core.facts.bundle_name, core.custody.keyring.bundle_seed)
         self._parts: list[_Part] = []
 
     async def write(self, parent: int) -> AsyncGenerator[Stage, None]:
         """Carry out the stages; on any error the new folder is removed."""
-        worker = await Worker.start(
-            "export", self._run.job, self._core.facts.profile, environment=self._environment
-        )
+        worker = await self._start("export")
         label = self._label()
         try:
             yield Stage("hashing", 0, 0)
@@ -226,6 +230,10 @@ class _Export:
                 os.close(part.fd)
                 part.key[:] = bytes(len(part.key))
         yield Stage("done", len(planned.part_sizes), len(planned.part_sizes), label.folder_name)
+
+    async def _start(self, task: str) -> Worker:
+        numbers: dict[str, JSON] = {"architecture": self._form.architecture, "rounding": self._form.rounding}
+        return await Worker.start(task, self._run.job, self._core.facts.profile, numbers, self._environment)
 
     def _label(self) -> Label:
         core = self._core
@@ -251,8 +259,9 @@ class _Export:
         weights = self._weights
         model_of(self._core, weights).give(self._run, worker)
         worker.proceed()
-        found = [await worker.expect(MemberHashed) for _ in FILES_FROM_WORKER]
-        if tuple(sorted(member.name for member in found)) != FILES_FROM_WORKER:
+        expected = [f"{MODEL}{name}" for name in self._form.files]
+        found = [await worker.expect(MemberHashed) for _ in expected]
+        if sorted(member.name for member in found) != expected:
             raise ProtocolError("an exporting worker hashed other files than a model's")
         digests = {member.name.removeprefix(MODEL): member.sha256 for member in found}
         key = self._core.custody.keyring.export_key()
@@ -342,9 +351,7 @@ class _Export:
     async def _read_as_recipient(self, planned: Plan, files: Sequence[PartFile]) -> None:
         """Have a fresh worker take the parts apart; what it finds must be what was planned and signed."""
         manifest = complete(planned.label, tuple(files), b"")
-        worker = await Worker.start(
-            "verify-export", self._run.job, self._core.facts.profile, environment=self._environment
-        )
+        worker = await self._start("verify-export")
         try:
             give_bytes(worker, "manifest", encode_manifest(manifest))
             for index, part in enumerate(self._parts):

@@ -12,6 +12,7 @@ from appliance.code import code_digest
 from appliance.custodian.approvals import Approved
 from appliance.custodian.core import Core
 from appliance.errors import IntegrityError
+from appliance.export.form import Form
 from appliance.export.lineage import (
     MATERIAL_KINDS,
     MAX_RECEIPTS,
@@ -68,6 +69,7 @@ def lineage_files(
             for approval in approved.approvals
         ),
         receipts=tuple(names),
+        form=Form.of(approved.request.options),
     )
     return complete_folder(MODEL_FOLDER, lineage, receipts, head, key, core.log.epochs.kept())
 

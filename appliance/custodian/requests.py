@@ -21,6 +21,7 @@ from appliance.custodian.core import Core
 from appliance.custodian.enrolling import ADD, REVOKE, changed
 from appliance.custodian.metrics import weights_of
 from appliance.errors import UnknownObject, UsageError
+from appliance.export.form import Form
 from appliance.gate import NamedObject, Resource, Thing
 from appliance.home import read_officers
 from policy.approvals import ApprovalRequest
@@ -71,9 +72,9 @@ class Subject:
         return bound == (self.action, self.objects, self.recipients, dict(self.options))
 
 
-def export_of(weights: Object, recipient: str) -> Subject:
-    """Return the subject of exporting a model to one recipient."""
-    options = {"model": f"{weights.name} version {weights.version}"}
+def export_of(weights: Object, recipient: str, form: Form | None = None) -> Subject:
+    """Return the subject of exporting a model to one recipient, whole unless a form says less."""
+    options = {"model": f"{weights.name} version {weights.version}", **(form or Form()).options}
     return Subject("export", weights, "model export", (weights.id,), (recipient,), options)
 
 
@@ -151,7 +152,8 @@ def _subject(core: Core, person: Entity, asked: Asked) -> Subject:
         if asked.options.get("content") == "metrics":
             row = _permitted(core, person, weights_of(core, name))
             return metrics_export_of(row, name, recipient)
-        return export_of(_permitted(core, person, NamedObject("weights", name)), recipient)
+        form = Form.of(asked.options)
+        return export_of(_permitted(core, person, NamedObject("weights", name)), recipient, form)
     if asked.recipients:
         raise UsageError(f"expected no recipient of a request to {asked.action[:40]}, found one")
     if asked.action == "shred":

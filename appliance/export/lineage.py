@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from appliance.bundle import canonical
 from appliance.bundle.names import check_member_names
 from appliance.errors import ContentRefused
+from appliance.export.form import ARCHITECTURES, ROUNDINGS, Form
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -96,6 +97,7 @@ class Lineage:
     flops: int | Commitment
     approvals: tuple[ApprovedBy, ...]
     receipts: tuple[ReceiptName, ...]
+    form: Form
 
 
 def encode_lineage(lineage: Lineage) -> bytes:
@@ -119,6 +121,7 @@ def encode_lineage(lineage: Lineage) -> bytes:
                 ],
                 "code": {"version": lineage.code_version, "sha256": lineage.code_sha256},
                 "kernels": {"backend": lineage.backend, "sha256": lineage.kernels_sha256},
+                "form": {"architecture": lineage.form.architecture, "rounding": lineage.form.rounding},
                 "seed": _disclosed(lineage.seed),
                 "steps": _disclosed(lineage.steps),
                 "flops": _disclosed(lineage.flops),
@@ -146,6 +149,7 @@ def parse_lineage(data: bytes) -> Lineage:
     predicate.constant("format", FORMAT)
     code = canonical.Fields(predicate.take("code"), f"{STATEMENT_NAME}, code")
     kernels = canonical.Fields(predicate.take("kernels"), f"{STATEMENT_NAME}, kernels")
+    form = canonical.Fields(predicate.take("form"), f"{STATEMENT_NAME}, form")
     lineage = Lineage(
         subjects=subjects,
         origin=predicate.text("origin"),
@@ -162,8 +166,9 @@ def parse_lineage(data: bytes) -> Lineage:
         flops=_parse_number(predicate, "flops"),
         approvals=tuple(_parse_approval(each) for each in predicate.array("approvals", 64)),
         receipts=tuple(_parse_receipt(each) for each in predicate.array("receipts", MAX_RECEIPTS)),
+        form=Form(form.choice("architecture", ARCHITECTURES), form.choice("rounding", ROUNDINGS)),
     )
-    for fields in (code, kernels, predicate):
+    for fields in (code, kernels, form, predicate):
         fields.done()
     if encode_lineage(lineage) != data:
         raise ContentRefused(

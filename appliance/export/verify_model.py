@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.errors import ContentRefused, Incomplete, IntegrityError, MediumMissing, SignatureError
+from appliance.export.form import INCLUDED
 from appliance.export.lineage import FOLDER, STATEMENT_NAME, TREE_HEAD_NAME, Lineage, parse_lineage
 from appliance.export.model_folder import epoch_name
 from appliance.export.signing import (
@@ -120,6 +121,11 @@ def _verify_statement(kept: Mapping[str, bytes], signed: SignedModel) -> Lineage
         raise IntegrityError(
             f"{STATEMENT_NAME}: expected the signed files as its subjects, found others; it is of another"
             " model"
+        )
+    if ("config.json" in lineage.subjects) != (lineage.form.architecture == INCLUDED):
+        raise IntegrityError(
+            f"{STATEMENT_NAME}: expected config.json if, and only if, the architecture is included, "
+            f"found architecture {lineage.form.architecture}"
         )
     return lineage
 

@@ -17,6 +17,7 @@ from appliance.bundle.manifest import Label
 from appliance.bundle.names import JSON_TEXT, SAFETENSORS, media_type_of
 from appliance.bundle.parts import PartOutput, PartWriter
 from appliance.bundle.stream import Member, Readable, bytes_member, digest_member
+from appliance.export.form import EXACT, Form
 from appliance.messages import Channel
 from appliance.training.architecture import architecture_json
 from appliance.training.bpe import BytePairs
@@ -24,6 +25,7 @@ from appliance.training.config import parse_config
 from appliance.training.tokenizer import Tokenizer, check_vocabulary
 from appliance.worker.corpora import open_tokenizer
 from appliance.worker.port import Port, SealedInput, read_key
+from appliance.worker.rounding import Rounded
 from appliance.worklink import Begin, Finished, GivePart, MemberHashed, PartDone
 
 BYTES = {"type": "bytes", "vocabulary": 256}
@@ -31,10 +33,10 @@ BYTES = {"type": "bytes", "vocabulary": 256}
 
 def run(channel: Channel, begin: Begin) -> None:
     """Carry out one export."""
-    del begin
+    form = Form.of({name: str(word) for name, word in begin.numbers.items()})
     port = Port(channel)
     inputs = port.inputs()
-    members = _model_folder(inputs) if inputs else []  # figures alone come from the custodian
+    members = _model_folder(inputs, form) if inputs else []  # figures alone come from the custodian
     digests = {member.name: digest_member(member) for member in members}
     for digest in digests.values():
         port.send(MemberHashed(digest.name, digest.media_type, digest.size, digest.sha256))
@@ -46,7 +48,7 @@ def run(channel: Channel, begin: Begin) -> None:
     port.send(Finished(0, stopped=False))
 
 
-def _model_folder(inputs: dict[str, SealedInput]) -> list[Member]:
+def _model_folder(inputs: dict[str, SealedInput], form: Form) -> list[Member]:
     """Return the files that the sealed objects become; the rest is the custodian's to make."""
     weights, config = inputs["weights"], inputs["config"]
     with contextlib.closing(config.reader()) as reader:
@@ -56,13 +58,15 @@ def _model_folder(inputs: dict[str, SealedInput]) -> list[Member]:
 
     @contextlib.contextmanager
     def plaintext() -> Iterator[Readable]:
-        yield weights.reader()
+        reader = weights.reader()
+        yield reader if form.rounding == EXACT else Rounded(reader, reader.size)
 
-    return [
+    made = [
         Member("model/model.safetensors", SAFETENSORS, weights.reader().size, plaintext),
         bytes_member("model/config.json", JSON_TEXT, architecture_json(parsed.model)),
         bytes_member("model/tokenizer.json", JSON_TEXT, _public(tokenizer)),
     ]
+    return [member for member in made if member.name.removeprefix("model/") in form.files]
 
 
 def _public(tokenizer: Tokenizer) -> bytes:

@@ -15,13 +15,16 @@ from appliance.bundle.content import SafetensorsChecker, TextChecker, TomlChecke
 from appliance.bundle.extract import Extractor
 from appliance.bundle.inner import Inner, InnerMember
 from appliance.bundle.manifest import parse_manifest
+from appliance.bundle.names import SAFETENSORS
 from appliance.errors import ContentRefused
+from appliance.export.form import BF16
 from appliance.messages import Channel
 from appliance.training.config import MAX_CONFIG_BYTES, parse_config
 from appliance.training.documents import SEPARATOR
 from appliance.training.report import MAX_ACCOUNT_BYTES, parse_account
 from appliance.training.tokenizer import MAX_TOKENIZER_BYTES, parse_tokenizer
 from appliance.worker.port import Port, SealedInput
+from appliance.worker.rounding import RoundedChecker
 from appliance.worklink import Begin, Finished, MemberHashed, Verified
 
 BLOCK_BYTES = 1 << 20
@@ -114,7 +117,7 @@ def run(channel: Channel, begin: Begin) -> None:
     """Verify staged objects, or the parts of an export."""
     port = Port(channel)
     if begin.task == "verify-export":
-        _verify_export(port)
+        _verify_export(port, rounded=begin.numbers.get("rounding") == BF16)
         return
     for item in port.inputs().values():
         port.send(_verify(item))
@@ -146,27 +149,33 @@ def _file_digest(descriptor: int) -> str:
 class _Report:
     """Reports each member of an export as the recipient would find it."""
 
-    def __init__(self, port: Port) -> None:
+    def __init__(self, port: Port, *, rounded: bool) -> None:
         self._port = port
+        self._rounded = rounded
+        self._checker: RoundedChecker | None = None
 
     def contents(self, inner: Inner) -> None:
         """Learn of all members."""
 
     def begin(self, member: InnerMember) -> None:
-        """Take note of nothing: the extractor announces a member."""
+        """Begin to look at the numbers of a model that is to leave rounded."""
+        watched = self._rounded and member.media_type == SAFETENSORS
+        self._checker = RoundedChecker(member.size) if watched else None
 
     def data(self, data: memoryview) -> None:
         """Bytes pass by; the extractor hashes and judges them."""
+        if self._checker is not None:
+            self._checker.feed(data)
 
     def end(self, member: InnerMember) -> None:
         """Report a member that was complete and as promised."""
         self._port.send(MemberHashed(member.name, member.media_type, member.size, member.sha256))
 
 
-def _verify_export(port: Port) -> None:
+def _verify_export(port: Port, *, rounded: bool) -> None:
     """Take an export apart as its recipient would; the inputs are its parts in order."""
     manifest = parse_manifest(port.file("manifest"))
-    extractor = Extractor(manifest, _Report(port))
+    extractor = Extractor(manifest, _Report(port, rounded=rounded))
     for reader in port.parts():
         block = memoryview(bytearray(BLOCK_BYTES))
         while count := reader.readinto(block):

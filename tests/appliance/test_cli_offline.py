@@ -25,6 +25,7 @@ from appliance.custody.passphrase import Costs
 from appliance.custody.slot import create_slot
 from appliance.egress import DEFAULTS
 from appliance.errors import AlreadyExists, ContentRefused, Incomplete, MediumMissing, UsageError
+from appliance.export.form import Form
 from appliance.export.lineage import ApprovedBy, Commitment, Lineage, Material, ReceiptName
 from appliance.export.verify_model import Report
 from appliance.home import Facts, Home, write_facts
@@ -436,6 +437,7 @@ def test_keygen_reports_a_name_that_is_taken(tmp_path):
 
 def lineage_of(profile):
     return Lineage(
+        form=Form("withheld"),
         subjects={"model.safetensors": "ab" * 32},
         origin="example.invalid/log",
         profile=profile,
@@ -479,6 +481,7 @@ def test_a_verified_model_says_what_was_checked_and_what_is_still_owed(verified)
         "signature    holds over 1 files; none missing, changed or added",
         "made by      example.invalid/log, job 7f3a, profile isolated",
         "made of      corpus",
+        "form         architecture withheld, rounding none",
         "approved by  dora, erik",
         "receipts     2 hold under the tree head of 12 entries",
         "ok; still owed: that the log as it is now contains this tree head (`python -m audit verify`)",

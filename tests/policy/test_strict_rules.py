@@ -26,6 +26,7 @@ def approved(count: int, **more: object) -> dict[str, object]:
 
 
 ENTRIES = "unwitnessed_entries"
+EXACT = approved(3, signed=True, rounding="none")
 EARLY = approved(3, signed=True, since_boot_s=599)
 
 
@@ -44,6 +45,7 @@ EARLY = approved(3, signed=True, since_boot_s=599)
         ("every-setting-needs-three", ADA, "configure", HERE, {"setting": "log-key"}, approved(3)),
         ("operators-are-no-officers", BOTH, "approve", HERE, {}, None),
         ("imports-have-a-compartment", ADA, "import", PLAIN, {}, None),
+        ("models-leave-rounded", ADA, "export", MODEL, EXACT, approved(3, signed=True, rounding="bf16")),
         ("nothing-leaves-after-a-start", ADA, "export", MODEL, EARLY, {"since_boot_s": 600}),
     ],
     ids=str,

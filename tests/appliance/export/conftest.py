@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from appliance.export.form import Form
 from appliance.export.lineage import ApprovedBy, Commitment, Lineage, Material, ReceiptName
 from appliance.export.model_folder import complete_folder
 from appliance.export.signing import public_pem
@@ -102,6 +103,7 @@ def exported(tmp_path):
     train, export = log.append("train"), log.append("export")
     log.append("status")
     lineage = Lineage(
+        form=Form(),
         subjects={name: hashlib.sha256(data).hexdigest() for name, data in PAYLOAD.items()},
         origin=ORIGIN,
         profile="development",

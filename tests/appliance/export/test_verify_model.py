@@ -8,6 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from appliance.errors import ContentRefused, Incomplete, IntegrityError, MediumMissing, SignatureError
+from appliance.export.form import Form
 from appliance.export.lineage import ReceiptName
 from appliance.export.model_folder import complete_folder
 from appliance.export.signing import public_pem, sign_model
@@ -260,4 +261,10 @@ def test_a_model_exported_after_the_log_key_rotated_verifies_under_the_first_key
         path.unlink()
     exported.write()
     with pytest.raises(SignatureError, match="expected a signature by"):
+        exported.verify()
+
+
+def test_a_statement_that_hides_whether_the_architecture_left_is_refused_although_signed(exported):
+    exported.restate(form=Form("withheld"))
+    with pytest.raises(IntegrityError, match=r"config.json if, and only if, the architecture is included"):
         exported.verify()
