@@ -5,10 +5,10 @@
       install.sh           checks, copies, verifies, installs; POSIX sh
       requirements.txt     every package with its hash, our own wheel among them
       wheels/              those packages for CPython 3.11 to 3.13
-      gpu/                 what the extra `gpu` needs beside them, where it was asked for
+      gpu/ cubins/         what the extra `gpu` needs beside them, and compiled kernels, where asked for
       tools/               pip's own wheel
       policy/              the rules that ship, to read
-      systemd/ cubins/     units, and compiled GPU kernels with their hashes, if the commit has them
+      systemd/             units, if the commit has them
       release.json         version, commit, and what a host must have
       sbom.cdx.json        what it is made of (CycloneDX)
       provenance.json      how it was built (SLSA)
@@ -33,6 +33,7 @@ from pathlib import Path
 from appliance import __version__
 from appliance.bundle import canonical
 from appliance.errors import SignatureError
+from appliance.release.cubins import carry_cubins
 from appliance.release.readme import readme
 from appliance.release.sbom import bill_of_materials
 from appliance.release.slsa import provenance
@@ -102,9 +103,10 @@ def _collect(source: Path, made: Path, order: Order) -> None:
         for wheel in (made / "wheels").iterdir():
             (made / "gpu" / wheel.name).unlink(missing_ok=True)
         shutil.copyfile(locks / "gpu.txt", made / "gpu" / "requirements.txt")
+        listed = (source / "kernels" / "cubins.json").read_bytes()
+        carry_cubins(order.repository / "build" / "cubins", listed, made / "cubins")
     _copy_matching(source / "policy", made / "policy", "*.cedar*")
     _copy_matching(source / "appliance" / "systemd", made / "systemd", "*")
-    _copy_matching(source / "kernels" / "cuda" / "cubins", made / "cubins", "*")
 
 
 def pin(wheel: Path) -> str:
