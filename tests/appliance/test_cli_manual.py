@@ -19,7 +19,7 @@ REFERENCE = Path(__file__).parents[2] / "docs/reference/commands.md"
 
 # Commands that change something or write a file, and tell no more than that they did.
 CHANGING = {
-    *("daemon", "shutdown", "unseal", "seal", "stop", "report", "manual", "completion"),
+    *("daemon", "shutdown", "unseal", "seal", "stop", "report", "manual", "completion", "rollback"),
     *("officers add", "officers revoke", "clock extend", "log receipt", "log head"),
     *("audit rotate-key", "audit break-glass", "audit salt"),
     *("custody rotate", "custody reshare", "keys recover-identity"),
