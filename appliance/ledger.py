@@ -9,6 +9,7 @@ back, or edited, changes none of it.
     bundle-imported    a signed moment, which raises the floor of time
     clock-set          officers said what the time is
     policy-loaded      which set of rules judges from here on
+    limits-changed     how many must approve what, and how much may leave, from here on
     root-changed       who may sign which bundles from here on
 
 A start reads the whole log for this: some 10 µs an entry (2 cores of an AMD EPYC, busy, 2026-11).
@@ -26,6 +27,7 @@ from appliance.catalog.entries import CHARGED, IMPORTED
 from appliance.egress import Charge, LogClock
 from appliance.errors import IntegrityError
 from appliance.home import Facts
+from appliance.limits import Limits
 from audit.entry import parse_entry
 from audit.errors import Invalid
 from audit.log import Log
@@ -33,14 +35,12 @@ from audit.log import Log
 OFFICERS_CHANGED = "officers-changed"
 CLOCK_SET = "clock-set"
 POLICY_LOADED = "policy-loaded"
+LIMITS_CHANGED = "limits-changed"
 ROOT_CHANGED = "root-changed"
 OFFICER = "officer"
 
-_KINDS = re.compile(
-    rb'"kind":"(?:'
-    + f"{OFFICERS_CHANGED}|{CHARGED}|{IMPORTED}|{CLOCK_SET}|{POLICY_LOADED}|{ROOT_CHANGED}".encode()
-    + rb')"'
-)
+_TAKEN = (OFFICERS_CHANGED, CHARGED, IMPORTED, CLOCK_SET, POLICY_LOADED, LIMITS_CHANGED, ROOT_CHANGED)
+_KINDS = re.compile(f'"kind":"(?:{"|".join(_TAKEN)})"'.encode())
 # An entry is canonical JSON with sorted keys, so it ends with its time and version: "time":"…","v":1}
 _TIME = slice(-len('2026-01-02T03:04:05.000000Z","v":1}'), -len('","v":1}'))
 
@@ -78,6 +78,7 @@ class Ledger:
         self._charges: list[Charge] = []
         self._floor = BUILT
         self._enrolment = Enrolment(facts.officers_sha256, facts.roles, {})
+        self._limits = Limits(facts.quorums, facts.budgets)
         self._policies = [facts.policy_set]
         self._roots: list[str] = []
         self.damage = ""
@@ -89,6 +90,12 @@ class Ledger:
         """Who may approve now; nobody, where an entry cannot be read that may have said otherwise."""
         self._read()
         return self._enrolment.without_officers() if self.damage else self._enrolment
+
+    @property
+    def limits(self) -> Limits:
+        """How many must approve what, and how much may leave; raises IntegrityError if not known."""
+        self._demand_whole()
+        return self._limits
 
     @property
     def charges(self) -> Sequence[Charge]:
@@ -180,6 +187,8 @@ class Ledger:
             self._floor = raised(self._floor, said["issued_at"])
         elif parsed.kind == ROOT_CHANGED:
             self._roots.append(said["root"])
+        elif parsed.kind == LIMITS_CHANGED:
+            self._limits = Limits(said["quorums"], said["budgets"])
         elif parsed.kind == POLICY_LOADED:
             self._policies.append(said["policy_set"])
         elif parsed.kind == CLOCK_SET:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import click
 
 from appliance.cli.files import request_id
@@ -47,6 +49,24 @@ def add_command(session: Session, *, request: str) -> None:
 def revoke_command(session: Session, *, request: str) -> None:
     """Revoke the officer whom an approved request names; what rested on their approval ends."""
     _change(session, request)
+
+
+@officers_command.command("limits", epilog=example("appliance officers limits --request three.request"))
+@click.option("--request", metavar="FILE_OR_ID", help="The change that officers approved, to carry out.")
+@json_option
+@pass_session
+def limits_command(session: Session, *, request: str | None, as_json: bool) -> None:
+    """Show how many must approve what, and how much may leave; with --request, change it.
+
+    `appliance request configure limits action=export quorum=people=3` asks for a quorum, `content=weights
+    budget=count=4` for a budget.
+    """
+    limits = session.call("ChangeLimits", {} if request is None else {"request": request_id(request)})
+    if as_json:
+        emit_json({name: tomllib.loads(text) for name, text in limits.items()})
+        return
+    click.echo(f"# who must approve; two people where nothing is said\n{limits['quorums']}")
+    click.echo(f"# what may leave in a period\n{limits['budgets']}", nl=False)
 
 
 def _change(session: Session, request: str) -> None:

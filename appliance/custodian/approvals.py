@@ -133,7 +133,7 @@ def _counted(core: Core, request: ApprovalRequest, document: bytes) -> Approved:
     found = _verified(core, request, document)
     count_distinct(found, request.requester)
     roles = {each.person: held for each, held in found.items() if each.person != request.requester}
-    return Approved(request, tuple(found), roles, quorum_of(core.facts.quorums, request.action))
+    return Approved(request, tuple(found), roles, quorum_of(core.ledger.limits.quorums, request.action))
 
 
 def demand_approved(core: Core, given: str, subject: Subject) -> Approved:

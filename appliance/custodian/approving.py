@@ -8,6 +8,7 @@ from appliance.custodian import approvals, requests
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.clockwork import extend_clock
 from appliance.custodian.core import Core
+from appliance.custodian.limiting import change_limits
 from appliance.custodian.officers import change_officers, list_officers
 from appliance.gate import Thing
 
@@ -26,6 +27,7 @@ class Approving:
             "ListOfficers": self.list_officers,
             "ChangeOfficers": self.change_officers,
             "ExtendClock": self.extend_clock,
+            "ChangeLimits": self.change_limits,
         }
 
     async def request(self, caller: Caller) -> Answer:
@@ -79,3 +81,15 @@ class Approving:
     async def extend_clock(self, caller: Caller) -> Answer:
         """Set the floor of time to the moment that an approved request names."""
         return {"floor": extend_clock(self._core, self._core.person(caller.uid), caller.text("request"))}
+
+    async def change_limits(self, caller: Caller) -> Answer:
+        """Carry out the change of limits that an approved request names; without one, tell them."""
+        core = self._core
+        person = core.person(caller.uid)
+        if caller.parameters.get("request") is None:
+            core.gate.request(person, "status", Thing(core.appliance()))
+            limits = core.ledger.limits
+        else:
+            limits = change_limits(core, person, caller.text("request"))
+        quorums, budgets = limits.tables()
+        return {"quorums": quorums, "budgets": budgets}

@@ -39,10 +39,11 @@ def lacks(core: Core, content: str, recipient: str, size_bytes: int) -> tuple[La
     """Return which limits something would go beyond, and when there will be room; raises IntegrityError."""
     if core.catalog.charges() != told_by_log(core):
         return (Lack(DIFFERS, "catalog.db was changed: restart the daemon, which counts anew"),)
-    beyond = _used(core, content, recipient).beyond(core.facts.budgets[content], size_bytes)
+    beyond = _used(core, content, recipient).beyond(core.ledger.limits.budgets[content], size_bytes)
     if not beyond:
         return ()
-    room = room_at(core.facts.budgets, core.ledger.charges, content, recipient, size_bytes, _now_s(core))
+    budgets, charges = core.ledger.limits.budgets, core.ledger.charges
+    room = room_at(budgets, charges, content, recipient, size_bytes, _now_s(core))
     step = "it is more than the budget allows in any period: `appliance status` shows the limits"
     if room is not None:
         step = f"there will be room after {core.ledger.clock.moment(room)}, by the log's own time"
@@ -93,7 +94,7 @@ def standing(core: Core) -> list[dict[str, str | int]]:
         return []
     rows: list[dict[str, str | int]] = []
     for content in CONTENTS:
-        so_far, limits = _used(core, content, ""), core.facts.budgets[content]
+        so_far, limits = _used(core, content, ""), core.ledger.limits.budgets[content]
         rows.append(
             {
                 "content": content,
@@ -101,14 +102,14 @@ def standing(core: Core) -> list[dict[str, str | int]]:
                 "count": so_far.count,
                 "limit_bytes": limits["bytes"],
                 "limit_count": limits["count"],
-                "days": core.facts.budgets["period"]["days"],
+                "days": core.ledger.limits.budgets["period"]["days"],
             }
         )
     return rows
 
 
 def _used(core: Core, content: str, recipient: str) -> Used:
-    since_s = _now_s(core) - core.facts.budgets["period"]["days"] * DAY_S
+    since_s = _now_s(core) - core.ledger.limits.budgets["period"]["days"] * DAY_S
     return used(core.ledger.charges, content, recipient, since_s)
 
 

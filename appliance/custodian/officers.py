@@ -63,7 +63,7 @@ def change_officers(core: Core, person: Entity, given: str) -> Outcome:
         raise PolicyRefused(f"request {request.id[:16]} is for no change of officers: ask for one")
     enrolment = core.ledger.enrolment
     text = read_officers(core.home, enrolment.officers_sha256)
-    after = changed(text, enrolment, core.facts.quorums, options)
+    after = changed(text, enrolment, core.ledger.limits.quorums, options)
     data = after.text.encode("utf-8")
     _write(_next(core.home), data)
     spend(core, person, request.id, configure_of(core, SETTING, **options))

@@ -24,6 +24,7 @@ from appliance.errors import UnknownObject, UsageError
 from appliance.export.form import Form
 from appliance.gate import NamedObject, Resource, Thing
 from appliance.home import read_officers
+from appliance.limits import BUDGET, QUORUM
 from policy.approvals import ApprovalRequest
 from policy.model import Entity
 
@@ -34,6 +35,7 @@ SETTINGS: Mapping[str, tuple[frozenset[str], ...]] = {
     "policy": (frozenset({"policy_set"}),),
     "officers": (ADD, REVOKE),
     "clock": (frozenset({"floor"}),),
+    "limits": (QUORUM, BUDGET),
 }
 
 
@@ -181,7 +183,10 @@ def _demand_possible(core: Core, options: Mapping[str, str]) -> None:
     if options["setting"] == "officers":
         enrolment = core.ledger.enrolment
         text = read_officers(core.home, enrolment.officers_sha256)
-        changed(text, enrolment, core.facts.quorums, options)
+        changed(text, enrolment, core.ledger.limits.quorums, options)
+    if options["setting"] == "limits":
+        change = {name: value for name, value in options.items() if name != "setting"}
+        core.ledger.limits.changed(change, core.ledger.enrolment.officers())
 
 
 def named_object(core: Core, text: str) -> NamedObject | Object:

@@ -966,6 +966,20 @@ def test_officers_are_listed_added_and_revoked(daemon, run):
     )
 
 
+def test_limits_are_shown_and_changed_by_a_request(daemon, run):
+    in_force = {"quorums": "[export]\npeople = 3\n", "budgets": "[period]\ndays = 7\n"}
+    daemon.answers["ChangeLimits"] = in_force
+    shown = run("officers", "limits").output
+    assert daemon.parameters("ChangeLimits") == {}
+    assert shown == (
+        "# who must approve; two people where nothing is said\n[export]\npeople = 3\n\n"
+        "# what may leave in a period\n[period]\ndays = 7\n"
+    )
+    told = json.loads(run("officers", "limits", "--request", "ef" * 32, "--json").output)
+    assert daemon.parameters("ChangeLimits") == {"request": "ef" * 32}
+    assert told == {"quorums": {"export": {"people": 3}}, "budgets": {"period": {"days": 7}}}
+
+
 ASKED = ApprovalRequest(
     log_origin="example.invalid/log",
     nonce="0" * 32,
