@@ -181,7 +181,10 @@ HEAD_WIDTHS = (32, 64, 96, 128)  # those that kernels are made for; others are f
 
 
 def attention_forward(*, B: int, T: int, C: int, heads: int) -> Launch:
-    """Attention of qkv (B, T, 3·C); D = C/heads is a multiple of 8, 128 at most, else `ArrayRefused`."""
+    """Attention of qkv (B, T, 3·C); D = C/heads is a multiple of 8, 128 at most, else `ArrayRefused`.
+
+    qkv, and dout in the backward, begin at addresses that 16 divides, as cp.async demands.
+    """
     D = _head_width(C, heads)
     queries = 128 if D <= 64 else 64  # per block, as attention_forward.cu has it
     return Launch(

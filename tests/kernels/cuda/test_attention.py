@@ -16,7 +16,7 @@ from kernels import reference
 from kernels.cuda import launches
 from kernels.errors import ArrayRefused
 from tests.kernels.cpu.conftest import off, wide
-from tests.kernels.cpu.test_ops import Draw
+from tests.kernels.cpu.test_ops import BFLOAT16, Draw
 
 # B, T, H, D: every kernel, lengths around the edges of tiles, widths between those that kernels are made for.
 SHAPES = [
@@ -87,3 +87,10 @@ def test_enormous_scores_are_finite(device):
 def test_heads_that_no_kernel_takes_are_refused(C, heads):
     with pytest.raises(ArrayRefused, match="choose another number of heads"):
         launches.attention_forward(B=1, T=8, C=C, heads=heads)
+
+
+def test_an_array_that_is_not_aligned_is_told(shim):
+    """On a card it would be an error that ends the process; an arena gives multiples of 256."""
+    qkv = np.zeros(1 + 8 * 96, BFLOAT16)[1:].reshape(1, 8, 96)
+    with pytest.raises(shim.ShimFault, match=r"cp\.async between addresses not aligned to 16"):
+        forward(shim.launch, qkv, 1, 8, 1, 32)
