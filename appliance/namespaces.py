@@ -17,8 +17,8 @@ import os
 import socket
 from pathlib import Path
 
-_NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x40000000
-_OWN = _NEWNET | _NEWNS | _NEWUTS
+_NEWNS, _NEWIPC, _NEWUSER, _NEWNET = 0x20000, 0x8000000, 0x10000000, 0x40000000
+_OWN = _NEWNET | _NEWNS
 _NETWORK = Path("/proc/self/ns/net")
 
 _libc = ctypes.CDLL(None, use_errno=True)

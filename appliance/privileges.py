@@ -22,15 +22,18 @@ _VERSION_3 = 0x20080522
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def become(jail: str) -> str:
-    """Run as this jail's account from here on; returns why not, or ""."""
-    if os.geteuid() != 0:
-        return "not started as root: all processes run as one user"
+def become(jail: str) -> str | None:
+    """Run as this jail's account from here on; returns what went wrong, "", or None without an account.
+
+    Without root, or without the account, front, workers and custodian share one user; `doctor` tells.
+    """
     name = ACCOUNTS[jail]
     try:
-        account = pwd.getpwnam(name)
+        account = pwd.getpwnam(name) if os.geteuid() == 0 else None
     except KeyError:
-        return f"no account {name}: see docs/operations.md"
+        account = None
+    if account is None:
+        return None
     try:
         os.setgroups([])
         os.setresgid(account.pw_gid, account.pw_gid, account.pw_gid)

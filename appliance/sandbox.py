@@ -198,6 +198,8 @@ def apply(jail: Jail, *, parent: int | None = None) -> Applied:
     }
     restrictions = []
     for name, fault in faults.items():
+        if fault is None:
+            continue  # the host has no account for it, which is no restriction that failed
         detail = fault or (proofs[name]() if name in proofs else "")  # the others prove themselves
         restrictions.append(Restriction(name, not detail, detail or "tried"))
     return Applied(jail.name, tuple(restrictions), landlock.abi())
@@ -209,7 +211,7 @@ class _Outset:
 
     namespaces: str
     capabilities: str
-    own_user: str
+    own_user: str | None
     files: str = ""
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from appliance.isolation.sysctls import SETTINGS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -15,11 +17,17 @@ SOUND_HOST: Mapping[str, str] = {
     "proc/self/net/dev": LOOPBACK_ONLY,
     "proc/1/net/dev": LOOPBACK_ONLY,
     "proc/self/mountinfo": MOUNTS,
+    "sys/bus/pci/devices/0000:00:00.0/class": "0x060000\n",
     "proc/swaps": "Filename\t\t\tType\t\tSize\tUsed\tPriority\n",
     "proc/meminfo": "MemTotal: 1 kB\nSwapTotal:             0 kB\n",
     "proc/sys/kernel/core_pattern": "core\n",
     "proc/sys/fs/suid_dumpable": "0\n",
     "proc/sys/kernel/yama/ptrace_scope": "1\n",
+    "proc/cmdline": "quiet init_on_free=1\n",
+    "proc/1/comm": "init\n",
+    "sys/kernel/security/lockdown": "none [integrity] confidentiality\n",
+    "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c": "\6\0\0\0\1",
+    **{f"proc/sys/{setting.path}": f"{setting.accepted[0]}\n" for setting in SETTINGS},
 }
 
 

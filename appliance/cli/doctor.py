@@ -13,7 +13,9 @@ from appliance.custody.slot import RECORD, VAULT_SLOT, numbered, numbers_of, rea
 from appliance.custody.uri import FILE
 from appliance.errors import Incomplete, NotIsolated, UnknownObject
 from appliance.home import Facts, Home, read_facts
-from appliance.isolation import Check, Severity, Status, checks, isolated
+from appliance.isolation import Check, Severity, Status, examine, isolated
+from appliance.isolation.abilities import abilities
+from appliance.isolation.profile import BOOT_LINE, write_profile
 
 
 @click.command("doctor", cls=Verb, epilog=example("appliance doctor --json"))
@@ -23,17 +25,30 @@ from appliance.isolation import Check, Severity, Status, checks, isolated
     default=Path("/"),
     help="Read the host's facts below this folder.  [default: /]",
 )
+@click.option(
+    "--fix",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="ROOT",
+    help="Write the host's profile (sysctl.d, modprobe.d) below this folder, / for this host, and end.",
+)
 @json_option
 @pass_session
-def doctor_command(session: Session, *, sysroot: Path, as_json: bool) -> None:
+def doctor_command(session: Session, *, sysroot: Path, fix: Path | None, as_json: bool) -> None:
     """Check this host and this home, and say how to mend them.
 
     What could not be found out counts as not isolated. Ends with 15 where the host is not isolated, unless
     the home is of the development profile.
     """
+    if fix is not None:
+        mend(fix)
+        return
     facts = home_facts(session.home)
-    host = checks(sysroot)
-    found = (*host, *(custody_checks(facts, session.home) if facts is not None else ()))
+    host = examine(sysroot)
+    found = (
+        *host,
+        *(abilities() if sysroot == Path("/") else ()),
+        *(custody_checks(facts, session.home) if facts is not None else ()),
+    )
     profile = facts.profile if facts is not None else "none"
     if as_json:
         emit_json(
@@ -45,6 +60,14 @@ def doctor_command(session: Session, *, sysroot: Path, as_json: bool) -> None:
         click.echo(f"host {'isolated' if isolated(host) else 'NOT isolated'}, profile {profile}")
     if not isolated(host) and profile != "development":
         raise NotIsolated("the host is not isolated; next: mend what is marked FAIL or UNKNOWN above")
+
+
+def mend(root: Path) -> None:
+    """Write the profile, and say what it takes to put it into force."""
+    for path in write_profile(root):
+        click.echo(printable(f"written  {path}"))
+    click.echo("now      sysctl --system; what is loaded already stays until the next start")
+    click.echo(f"boot     only the boot line changes these: {' '.join(BOOT_LINE)}")
 
 
 def home_facts(home: Path) -> Facts | None:
@@ -119,4 +142,6 @@ def show_check(check: Check) -> None:
     click.echo(printable(f"{check.status:<7}  {check.title}: {check.found}"))
     if check.status in (Status.FAIL, Status.UNKNOWN):
         click.echo(printable(f"         expected {check.expected} ({check.evidence})"))
-        click.echo(printable(f"         mend: {check.mend}"))
+        click.echo(
+            printable(f"         mend: {check.mend}{f' ({check.reference})' if check.reference else ''}")
+        )

@@ -23,6 +23,7 @@ from appliance.custodian.breach import Alarm
 from appliance.custodian.child import Child
 from appliance.custodian.clients import Clients
 from appliance.custodian.core import Core
+from appliance.custodian.examining import keep_examining, record_examination
 from appliance.custodian.start import open_appliance
 from appliance.custodian.trains import Trains
 from appliance.custodian.verbs import Verbs
@@ -85,12 +86,15 @@ class Daemon:
                 TALLY: self._core.inventory.tally.told(),
             },
         )
+        await record_examination(self._core)
+        examining = loop.create_task(keep_examining(self._core))
         fronts = loop.create_task(self._keep_front(listener))
         ticks = loop.create_task(self._keep_time())
         self._say.info("ready", pid=os.getpid())
         await self._ending.wait()
         await asyncio.sleep(REPLY_GRACE_S)  # the reply to the verb that ended us is on its way
         ticks.cancel()
+        examining.cancel()
         fronts.cancel()
         self._alarm.lookout.stop()
         await self._trains.end_all("shutdown")
