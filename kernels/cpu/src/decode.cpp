@@ -100,20 +100,32 @@ static void attend(float* out, float* scores, const float* query, const float* k
 #pragma omp simd
         for (long t = 0; t < count; t++) scores[t] += q * key[t];
     }
-    float largest = scores[0];
-    for (long t = 1; t < count; t++) largest = scores[t] > largest ? scores[t] : largest;
-    float total = 0;
-    for (long t = 0; t < count; t += W) {
-        const Vf e = exponential(load_up_to(scores + t, count - t) - largest);
+    Vf largest = splat(scores[0]);
+    long t = 0;
+    for (; t + W <= count; t += W) largest = larger(load(scores + t), largest);
+    float most_of = peak(largest);
+    for (; t < count; t++) most_of = scores[t] > most_of ? scores[t] : most_of;
+    Vf totals = splat(0);
+    for (t = 0; t < count; t += W) {
+        const Vf e = first_lanes(exponential(load_up_to(scores + t, count - t) - most_of), count - t);
         store_up_to(scores + t, e, count - t);
-        for (long i = 0; i < least(W, count - t); i++) total += e[i];
+        totals += e;
     }
-    for (long d = 0; d < D; d++) out[d] = 0;
-    for (long t = 0; t < count; t++) {
-        const float p = scores[t] / total;
-        const float* value = values + t * D;
-#pragma omp simd
-        for (long d = 0; d < D; d++) out[d] += p * value[d];
+    const float share = 1.0f / sum(totals);
+    long d = 0;
+    for (; d + 2 * W <= D; d += 2 * W) {  // two chains of sums: they wait for each other's additions
+        Vf low = splat(0), high = splat(0);
+        for (t = 0; t < count; t++) {
+            low += scores[t] * load(values + t * D + d);
+            high += scores[t] * load(values + t * D + d + W);
+        }
+        store(out + d, low * share);
+        store(out + d + W, high * share);
+    }
+    for (; d < D; d += W) {
+        Vf some = splat(0);
+        for (t = 0; t < count; t++) some += scores[t] * load_up_to(values + t * D + d, D - d);
+        store_up_to(out + d, some * share, D - d);
     }
 }
 
