@@ -11,7 +11,7 @@ from tests.kernels.cuda.shim import library
 
 KERNELS = (
     *("divergent_barrier", "mixed_meeting", "missing_barrier", "order_of_addition", "unwritten", "copied"),
-    *("crooked", "one_product", "last_block"),
+    *("crooked", "conflicting", "one_product", "last_block"),
 )
 POISON = np.frombuffer(b"\xa5" * 4, np.float32)[0]
 
@@ -72,6 +72,11 @@ def test_a_copy_comes_when_it_is_waited_for_and_not_before(run):
 def test_a_crooked_address_is_told(run):
     with pytest.raises(library.ShimFault, match="ldmatrix of an address not aligned to 16"):
         run("crooked", 32, shared=4096)
+
+
+def test_a_bank_conflict_is_told(run):
+    with pytest.raises(library.ShimFault, match="eight rows of a tile meet in fewer than all banks"):
+        run("conflicting", 32, shared=4096)
 
 
 def test_a_product_of_tiles_is_that_of_the_matrices(run):

@@ -58,6 +58,14 @@ KERNEL(32) crooked(float* out) {
     out[threadIdx.x] = four[0];
 }
 
+// Eight rows that all begin in the same bank.
+KERNEL(32) conflicting(float* out) {
+    DYNAMIC_SHARED(bf16, tile);
+    u32 four[4];
+    matrix_load(four, tile + 64 * threadIdx.x);
+    out[threadIdx.x] = four[0];
+}
+
 // One product of tiles of small integers, as the manual lays them out: out (16, 8) = a (16, 16) · b (8, 16)ᵀ.
 KERNEL(32) one_product(float* out, const bf16* a, const bf16* b) {
     const int row = threadIdx.x / 4, pair = threadIdx.x % 4 * 2;

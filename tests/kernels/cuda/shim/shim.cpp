@@ -291,9 +291,15 @@ void matrix_load(uint32_t (&to)[4], const void* row, bool transposed) {
     Lane& mine = desk();
     memcpy(mine.word, row, 16);  // here, so that the sanitizer sees whose address it was
     mine.word[4] = transposed;
+    mine.word[5] = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(row) / 16 % 8);  // which 4 of the 32 banks
     if (reinterpret_cast<uintptr_t>(row) % 16)
         snprintf(grid->fault, sizeof grid->fault, "thread %d: ldmatrix of an address not aligned to 16", grid->running->number);
     Lane& home = meet(kMatrixLoad, [](Lane* brought, Lane* taken) {
+        for (int tile = 0; tile < 4; tile++) {
+            unsigned banks = 0;
+            for (int line = 0; line < 8; line++) banks |= 1u << brought[tile * 8 + line].word[5];
+            if (banks != 0xff) snprintf(grid->fault, sizeof grid->fault, "ldmatrix: eight rows of a tile meet in fewer than all banks");
+        }
         for (int lane = 0; lane < 32; lane++)
             for (int tile = 0; tile < 4; tile++) {
                 const int line = lane / 4, pair = lane % 4 * 2;
