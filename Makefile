@@ -74,8 +74,9 @@ fuzz: $(READY) ## the log's readers under a fuzzer, FUZZ_SECONDS each (30)
 	  $(BIN)/python -m tests.fuzz.drive $$name -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 -verbosity=0; \
 	done
 
-crash: $(READY) ## a fault at every system call of the log, and 400 power cuts; needs strace, and root for the cuts
-	CRASH_EVERY_POINT=1 $(BIN)/python -m pytest tests/attacks/test_log_faults.py tests/attacks/test_log_power_cut.py
+crash: $(READY) ## a fault at every system call of the log and of bundles, and 400 power cuts; needs strace, and root for the cuts
+	CRASH_EVERY_POINT=1 $(BIN)/python -m pytest tests/attacks/test_log_faults.py tests/attacks/test_log_power_cut.py \
+	tests/attacks/test_bundle_crash.py
 
 bundle: $(READY) ## the signed offline install bundle, into dist: RELEASE_KEY=file of an OpenSSH key; GPU=1 adds its packages
 	$(BIN)/python -m appliance.release --key "$(or $(RELEASE_KEY),$(error make bundle RELEASE_KEY=~/.ssh/release))" $(if $(GPU),--with-gpu)
