@@ -32,7 +32,7 @@ check: $(READY) ## lint, formatting, types
 
 bench: $(READY) ## measurements beside other tools, as JSON
 	@set -e; found=; for script in bench/*.py; do \
-	  case $$script in bench/train.py|bench/learn.py|bench/sample.py) continue;; esac; \
+	  case $$script in bench/train.py|bench/learn.py|bench/sample.py|bench/gpu.py|bench/gpu_crypto.py) continue;; esac; \
 	  [ -e "$$script" ] || continue; found=1; echo "# $$script" >&2; $(BIN)/python "$$script"; \
 	done; [ -n "$$found" ] || echo "bench/ holds no measurement yet"
 

@@ -134,6 +134,11 @@ class Card:
             self._runtime.deviceSynchronize()
             self._runtime.free(address)
 
+    def release_all(self) -> None:
+        """Zero and give back all device memory that is taken; whoever held some has none."""
+        for address in tuple(self._taken):
+            self.release(address)
+
     def pinned(self, size: int) -> memoryview:
         """Take page-locked host memory, zeroed."""
         with self.guarded(f"{size} bytes of page-locked memory"):
@@ -220,8 +225,7 @@ class Card:
 
     def close(self) -> None:
         """Zero and give back everything. A card that is lost cannot be zeroed: raises `DeviceFailed`."""
-        for address in tuple(self._taken):
-            self.release(address)
+        self.release_all()
         with self.guarded("page-locked memory to give back"):
             for address in self._page_locked:
                 self._runtime.freeHost(address)
