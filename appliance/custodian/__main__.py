@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from appliance.client import listen
+from appliance.client import SOCKET_NAME, listen
 from appliance.custodian.breach import Alarm
 from appliance.custodian.child import Child
 from appliance.custodian.clients import Clients
@@ -31,6 +32,7 @@ from appliance.custodian.workers import kill_all, kill_job
 from appliance.errors import ApplianceError
 from appliance.home import Home
 from appliance.inventory import STARTED, TALLY
+from appliance.notify import ALIVE, ENDING, READY, inherited_listener, notify
 from appliance.provenance import verify_provenance
 from appliance.release.installed import running_release, verify_release
 from appliance.sandbox import confine, protect_memory
@@ -71,7 +73,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._ending.set)
-        listener = listen(self._home.run)
+        listener = self._listen()
         self._alarm.start()
         self._core.gate.outcome(
             STARTED,
@@ -91,7 +93,10 @@ class Daemon:
         fronts = loop.create_task(self._keep_front(listener))
         ticks = loop.create_task(self._keep_time())
         self._say.info("ready", pid=os.getpid())
+        notify(READY)
         await self._ending.wait()
+        if not self._exec:
+            notify(ENDING)
         await asyncio.sleep(REPLY_GRACE_S)  # the reply to the verb that ended us is on its way
         ticks.cancel()
         examining.cancel()
@@ -108,6 +113,15 @@ class Daemon:
             os.set_inheritable(self._lock, True)
             command = [sys.executable, "-I", "-m", "appliance.custodian", "--lock-fd", str(self._lock)]
             os.execv(sys.executable, [*command, str(self._home.root)])  # noqa: S606  a fresh process is the wipe
+
+    def _listen(self) -> socket.socket:
+        """Take the service manager's socket, or bind one."""
+        listener = inherited_listener()
+        if listener is None:
+            return listen(self._home.run)
+        with contextlib.suppress(OSError):  # its time tells whoever waits for it that a fresh process listens
+            os.utime(self._home.run / SOCKET_NAME)
+        return listener
 
     async def _end_with_exec(self) -> None:
         self._exec = True
@@ -155,6 +169,8 @@ class Daemon:
         while True:
             await asyncio.sleep(TICK_S)
             self._alarm.check()
+            if not self._alarm.lookout.blind:
+                notify(ALIVE)  # a watch that does not look any more is not alive
             try:
                 self._core.log.check()
                 self._core.log.publish()
