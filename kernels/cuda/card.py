@@ -33,6 +33,8 @@ _MAX_DYNAMIC_SHARED = 8
 _FLOAT32, _BFLOAT16, _COMPUTE_FLOAT32, _DEFAULT_ALGORITHM = 0, 14, 68, -1
 _AS_IT_IS, _TRANSPOSED = 0, 1
 
+_SMALLEST_PIECE = 2 << 20  # bytes that the driver maps at a time
+
 _SCALARS: Mapping[str, Any] = {
     "p": np.uint64,
     "i": np.int32,
@@ -109,6 +111,8 @@ class Card:
             self.main = self.stream()
         self._numbers = np.array([0.0, 1.0], np.float32)  # the factors of a product, where cuBLAS reads them
         self._reserved: dict[str, int] = {}
+        self.scrubbed_bytes = scrub(self)
+        """What was zeroed before use, whoever had it before: a job that crashed zeroed nothing itself."""
 
     def free_bytes(self) -> int:
         """Memory that is not taken, by whomever."""
@@ -253,6 +257,26 @@ class Card:
         if size:
             with self.guarded("a copy"):
                 self._runtime.memcpyAsync(to, source, size, kind, stream.stream.ptr)
+
+
+def scrub(card: Card) -> int:
+    """Take all memory that a card gives, zeroed, and give it back; returns how many bytes that was.
+
+    Pieces become half as large where one is not given, down to the smallest: what is left, no job can get.
+    """
+    pieces: list[int] = []
+    total, size = 0, card.free_bytes()
+    while size >= _SMALLEST_PIECE:
+        try:
+            pieces.append(card.allocate(size))
+        except DeviceFull:
+            size //= 2
+        else:
+            total += size
+            size = min(size, card.free_bytes())
+    for address in pieces:
+        card.release(address)
+    return total
 
 
 def _cupy(name: str) -> Any:

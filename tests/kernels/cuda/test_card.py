@@ -79,6 +79,7 @@ def test_a_model_trains_as_on_the_tests_card(card):
 
 
 def test_memory_is_zeros_when_it_is_taken_and_when_it_is_given_back(card, fake):
+    fake.given_back.clear()
     address = card.allocate(1000)
     assert not fake.taken[address].any()
     fake.taken[address][:] = 7
@@ -91,6 +92,15 @@ def test_memory_is_zeros_when_it_is_taken_and_when_it_is_given_back(card, fake):
     assert not fake.taken
     assert not fake.page_locked
     assert not any(each.any() for each in fake.given_back)
+
+
+def test_what_another_job_left_is_zeroed_before_use(fake):
+    fake.size, fake.largest = (1 << 28) + 5, 100 << 20  # in pieces
+    card = Card(cubins)
+    assert fake.size - card.scrubbed_bytes < 2 << 20
+    assert sum(each.size for each in fake.given_back) == card.scrubbed_bytes
+    assert not any(each.any() for each in fake.given_back)
+    assert card.free_bytes() == fake.size
 
 
 def test_more_shared_memory_than_a_block_has_is_asked_for_once_and_by_the_largest(card, fake):

@@ -42,6 +42,7 @@ class Fake:
         self.shared: dict[str, int] = {}
         self.fails_at: dict[str, CudaError] = {}
         self.given_back: list[np.ndarray] = []
+        self.largest = size  # piece that is given at once
 
     def install(self, monkeypatch) -> None:
         parts = {
@@ -82,7 +83,7 @@ class Fake:
         return self.size - sum(each.size for each in self.taken.values()), self.size
 
     def malloc(self, size: int) -> int:
-        if size > self.memGetInfo()[0]:
+        if size > min(self.largest, self.memGetInfo()[0]):
             raise CudaError(2, "cudaErrorMemoryAllocation: out of memory")
         array = np.full(size, 0xA5, np.uint8)  # what another job left
         self.taken[array.ctypes.data] = array
