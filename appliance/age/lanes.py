@@ -32,6 +32,11 @@ def numbers(count: int) -> Callable[[object], int | None]:
     return lambda _: next(left, None)
 
 
+def same(_: object, item: _Item) -> _Item:
+    """Return the item: a `work` for `side_by_side` where taking and emitting are all there is to do."""
+    return item
+
+
 def side_by_side(
     tools: Sequence[_Tool],
     take: Callable[[_Tool], _Item | None],

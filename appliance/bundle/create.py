@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.age import parse_recipient
-from appliance.age.lanes import side_by_side
+from appliance.age.lanes import same, side_by_side
 from appliance.bundle import dsse
 from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, SUMS, UNFINISHED, BundleFolder
 from appliance.bundle.inner import Inner, InnerMember, inner_of
@@ -122,12 +122,9 @@ def write_content(planned: Plan, members: Sequence[Member], writer: PartWriter) 
         chunk = next(chunks, None)
         return None if chunk is None else memoryview(chunk)
 
-    def hand_on(_: int, chunk: memoryview) -> memoryview:
-        return chunk
-
     try:
         # One lane reads and hashes the next chunk while the other has its own encrypted, hashed and written.
-        side_by_side((0, 1), take, hand_on, writer.write)
+        side_by_side((0, 1), take, same, writer.write)
         return writer.close()
     except BaseException:
         writer.abandon()

@@ -13,6 +13,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from appliance.age.stream import WRITE_SIZE
 from appliance.bundle.medium import is_foreign, medium_error
 from appliance.errors import AlreadyExists, ContentRefused, Incomplete, IntegrityError, MediumMissing
 
@@ -204,6 +205,6 @@ def write_all(fd: int, data: memoryview, name: str) -> None:
     """Write every byte; raise SpaceExhausted where there is no room, MediumMissing where nothing answers."""
     try:
         while data:
-            data = data[os.write(fd, data) :]
+            data = data[os.write(fd, data[:WRITE_SIZE]) :]
     except OSError as error:
         raise medium_error(error, name) from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from appliance.age import NONCE_SIZE, PayloadReader, payload_key, read_header, unwrap_file_key
-from appliance.age.lanes import numbers, side_by_side
+from appliance.age.lanes import numbers, same, side_by_side
 from appliance.bundle.dsse import MAX_ENVELOPE_BYTES
 from appliance.bundle.extract import Extractor
 from appliance.bundle.folder import MANIFEST, SSH_SIGNATURE, BundleFolder, write_all
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from appliance.bundle.inner import Inner, InnerMember
     from appliance.bundle.trust import Trust
 
-_READ_BYTES = 4 << 20
+_READ_BYTES = 2 << 20
 
 
 def read_manifest(folder: BundleFolder, trust: Trust, target: str, floor: str = "") -> Manifest:
@@ -116,7 +116,7 @@ def _extract(
         return None if index is None else quarantine.fetch(folder, index)
 
     try:
-        side_by_side((0, 1), take, lambda _, part: part, feed)
+        side_by_side((0, 1), take, same, feed)
         return extractor.finish()
     finally:
         sink.close()
@@ -131,10 +131,14 @@ def _feed(extractor: Extractor, part: int, identity: Identity) -> None:
     key = payload_key(file_key, nonce)
     file_key[:] = bytes(len(file_key))
     offset = header.size + NONCE_SIZE
-    block = memoryview(bytearray(_READ_BYTES))
     with PayloadReader(part, key, offset, os.fstat(part).st_size - offset) as plain:
-        while count := plain.readinto(block):
-            extractor.feed(block[:count])
+
+        def take(block: memoryview) -> memoryview | None:
+            count = plain.readinto(block)
+            return block[:count] if count else None
+
+        lanes = 2 if plain.size > _READ_BYTES else 1  # one decrypts while the other hashes and writes
+        side_by_side([memoryview(bytearray(_READ_BYTES)) for _ in range(lanes)], take, same, extractor.feed)
     key[:] = bytes(len(key))
 
 

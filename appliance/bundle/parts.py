@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from appliance.age import PayloadWriter
+from appliance.age.lanes import same, side_by_side
 from appliance.bundle.folder import BundleFolder, write_all
 from appliance.bundle.manifest import MAX_PARTS, PartFile, part_name
 from appliance.bundle.medium import medium_error
@@ -162,16 +163,22 @@ def copy_part(source_fd: int, target_fd: int, size: int) -> tuple[int, str]:
     """
     digest = hashlib.sha256()
     count = 0
-    while count <= size:
+
+    def take(block: memoryview) -> memoryview | None:
+        nonlocal count
         try:
-            block = os.read(source_fd, min(_COPY_BYTES, size + 1 - count))
+            got = os.readv(source_fd, [block[: size + 1 - count]])
         except OSError as error:
             raise medium_error(error, "a part on its medium") from error
-        if not block:
-            break
-        digest.update(block)
-        count += len(block)
-        write_all(target_fd, memoryview(block), "the quarantined part")
+        digest.update(block[:got])
+        count += got
+        return block[:got] if got else None
+
+    def copy(block: memoryview) -> None:
+        write_all(target_fd, block, "the quarantined part")
+
+    lanes = 2 if size > _COPY_BYTES else 1  # one reads and hashes while the other writes
+    side_by_side([memoryview(bytearray(_COPY_BYTES)) for _ in range(lanes)], take, same, copy)
     return count, digest.hexdigest()
 
 

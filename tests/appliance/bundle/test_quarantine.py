@@ -106,15 +106,15 @@ def test_a_folder_of_another_in_the_place_of_the_quarantine_is_refused(world, bu
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN])
 def test_a_medium_that_stops_answering_within_a_part_is_a_missing_one(world, bundle, monkeypatch, code):
-    read = os.read
+    readv = os.readv
 
-    def failing(fd, size):
+    def failing(fd, blocks):
         if os.readlink(f"/proc/self/fd/{fd}").endswith(".bundle/p0001.age"):  # noqa: PTH115
             raise OSError(code, os.strerror(code))
-        return read(fd, size)
+        return readv(fd, blocks)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "read", failing)
+        patch.setattr(os, "readv", failing)
         with pytest.raises(MediumMissing, match=os.strerror(code)):
             opened(world, bundle)
     opened(world, bundle)
