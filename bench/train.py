@@ -2,10 +2,13 @@
 
     make bench-train                         everything: installs PyTorch into bench/.venv, compiles, measures
     python bench/train.py prepare            the shim, and PyTorch's compiled graphs of every row
-    python bench/train.py rows [--hold] ...  the named rows, or all; --hold: once all are warm, wait
-                                             for a line on standard input (for a quiet moment)
+    python bench/train.py rows               every row, or with --only NAME (again and again) those
+                                 [--hold]    once all are warm, wait for a line on standard input
+                                             (for a quiet moment)
                                  [--cpu]     one thread, and its processor time instead of the
                                              clock on the wall: for a machine that others use too
+                                             prepare takes --only as well; a row alone, once
+                                             prepared, takes about a minute
     python bench/train.py gradients          distance of the gradients to float64
 
 PyTorch runs eager and compiled, each stock and with MKL told that the processor is Intel's (its AVX-512 path;
@@ -16,6 +19,7 @@ bench/results/train-CPU.json.
 
 from __future__ import annotations
 
+import argparse
 import datetime as dt
 import json
 import os
@@ -102,13 +106,13 @@ def contender(
 PEERS = ("eager-stock", "eager-forced", "compiled-stock", "compiled-forced")
 
 
-def prepare() -> None:
-    """Build the shim and let PyTorch compile what it will run, so that no measurement waits for that."""
+def prepare(names: list[str]) -> None:
+    """Build the shim and let PyTorch compile what these rows will run, so that none waits for that."""
     BUILT.mkdir(parents=True, exist_ok=True)
     compiler = shutil.which("cc") or "g++"
     source = str(HERE / "contenders/avx512_on_amd.c")
     subprocess.run([compiler, "-shared", "-fPIC", "-o", str(BUILT / "avx512_on_amd.so"), source], check=True)
-    for precision, shape in ROWS.values():
+    for precision, shape in (ROWS[name] for name in names):
         for path in ("stock", "forced"):
             contender(f"compiled-{path}", precision, shape, warm=1).end()
 
@@ -225,18 +229,23 @@ def keep(part: str, result: dict[str, Any]) -> Path:
 
 
 def main() -> None:
-    match sys.argv[1:]:
-        case ["prepare"]:
-            prepare()
-        case ["rows", *names]:
-            chosen = [name for name in names if name in ROWS] or list(ROWS)
-            rows(chosen, hold="--hold" in names, on_cpu="--cpu" in names)
-        case ["gradients"]:
-            result = gradients()
-            keep("gradients", result)
-            print(json.dumps(result, indent=2))
-        case _:
-            raise SystemExit(__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("part", choices=("prepare", "rows", "gradients"))
+    parser.add_argument("--only", action="append", choices=tuple(ROWS), help="a row; all without it")
+    parser.add_argument("--hold", action="store_true", help="wait for a line once all are warm")
+    parser.add_argument("--cpu", action="store_true", help="one thread and its processor time")
+    given = parser.parse_args()
+    names = given.only or list(ROWS)
+    if given.part == "prepare":
+        prepare(names)
+    elif given.part == "rows":
+        rows(names, hold=given.hold, on_cpu=given.cpu)
+    else:
+        result = gradients()
+        keep("gradients", result)
+        print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
