@@ -2,7 +2,7 @@
 # PYTHON=/path/to/python3.13 chooses the interpreter; otherwise the newest of CPython 3.11 to 3.14 is taken.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test check bundle bundle-test cubins sanitize-cuda devices bench bench-train bench-learn bench-sample sanitize fuzz crash lock devices man reference clean help preflight
+.PHONY: demo test check bundle bundle-test cubins sanitize-cuda devices bench bench-train bench-learn bench-sample bench-breach sanitize fuzz crash lock devices man reference clean help preflight
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -32,7 +32,7 @@ check: $(READY) ## lint, formatting, types
 
 bench: $(READY) ## measurements beside other tools, as JSON
 	@set -e; found=; for script in bench/*.py; do \
-	  case $$script in bench/train.py|bench/learn.py|bench/sample.py|bench/gpu.py|bench/gpu_crypto.py) continue;; esac; \
+	  case $$script in bench/train.py|bench/learn.py|bench/sample.py|bench/gpu.py|bench/gpu_crypto.py|bench/breach.py) continue;; esac; \
 	  [ -e "$$script" ] || continue; found=1; echo "# $$script" >&2; $(BIN)/python "$$script"; \
 	done; [ -n "$$found" ] || echo "bench/ holds no measurement yet"
 
@@ -43,6 +43,9 @@ bench-train: $(READY) bench/.venv/.ready ## training steps beside PyTorch, into 
 
 bench-learn: $(READY) bench/.venv/.ready ## what is learnt in four minutes beside PyTorch; a quarter of an hour, and quiet
 	$(BIN)/python bench/learn.py
+
+bench-breach: $(READY) ## from a network that appears to keys that are gone, 200 times; three minutes, and quiet
+	$(BIN)/python bench/breach.py
 
 bench-sample: $(READY) bench/.venv/.ready ## tokens a second of sampling beside PyTorch
 	$(BIN)/python bench/sample.py

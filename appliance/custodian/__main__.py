@@ -24,6 +24,7 @@ from appliance.custodian.breach import Alarm
 from appliance.custodian.child import Child
 from appliance.custodian.clients import Clients
 from appliance.custodian.core import Core
+from appliance.custodian.diary import configure_log
 from appliance.custodian.examining import keep_examining, record_examination
 from appliance.custodian.start import open_appliance
 from appliance.custodian.trains import Trains
@@ -194,19 +195,6 @@ def worker_environment() -> Mapping[str, str]:
         "OMP_NUM_THREADS": threads,
         **blas_environment(cpuinfo.read_text("utf-8") if cpuinfo.exists() else ""),
     }
-
-
-def configure_log() -> None:
-    """Write the daemon's own log as JSON lines to standard error; it names events, never contents."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ carry weights.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import signal
@@ -22,6 +23,7 @@ from appliance.messages import Channel
 
 MAX_REPORT_BYTES = 256 * 1024
 CHANNEL_FD = 3
+_FIRST = -20
 FIRST_EXTRA_FD = 4
 
 
@@ -75,6 +77,8 @@ class Child:
         with self._reaping:  # from any thread: a number that was closed may be another process's by now
             if self.pidfd >= 0:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                with contextlib.suppress(OSError):  # where we may: its end comes before whatever else runs
+                    os.setpriority(os.PRIO_PROCESS, self.pid, _FIRST)
 
     def _read_report(self) -> None:
         try:

@@ -30,6 +30,7 @@ PERIOD_S = 1.0
 BLIND_AFTER_S = 10.0  # a look takes milliseconds; a host busy to its limit delays it by a second or two
 _TABLES = ("/proc/self/mountinfo", "/proc/swaps")
 _JOIN_S = 2.0
+_FIRST = -20
 _URGENT = select.POLLPRI | select.POLLERR
 
 
@@ -139,6 +140,8 @@ class Lookout:
         return found
 
     def _watch(self) -> None:
+        with contextlib.suppress(OSError):  # before whatever else runs, where the custodian may
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _FIRST)
         next_look = self._monotonic()
         while True:
             wait_s = max(0.0, next_look - self._monotonic())
