@@ -11,6 +11,7 @@ back, or edited, changes none of it.
     policy-loaded      which set of rules judges from here on
     limits-changed     how many must approve what, and how much may leave, from here on
     root-changed       who may sign which bundles from here on
+    release-floor      below which version no release starts from here on
 
 A start reads the whole log for this: some 10 µs an entry (2 cores of an AMD EPYC, busy, 2026-11).
 """
@@ -28,6 +29,7 @@ from appliance.egress import Charge, LogClock
 from appliance.errors import IntegrityError
 from appliance.home import Facts
 from appliance.limits import Limits
+from appliance.release.version import LOWEST
 from audit.entry import parse_entry
 from audit.errors import Invalid
 from audit.log import Log
@@ -37,9 +39,11 @@ CLOCK_SET = "clock-set"
 POLICY_LOADED = "policy-loaded"
 LIMITS_CHANGED = "limits-changed"
 ROOT_CHANGED = "root-changed"
+RELEASE_FLOOR = "release-floor"
 OFFICER = "officer"
 
-_TAKEN = (OFFICERS_CHANGED, CHARGED, IMPORTED, CLOCK_SET, POLICY_LOADED, LIMITS_CHANGED, ROOT_CHANGED)
+_CHANGES = (OFFICERS_CHANGED, CLOCK_SET, POLICY_LOADED, LIMITS_CHANGED, ROOT_CHANGED, RELEASE_FLOOR)
+_TAKEN = (*_CHANGES, CHARGED, IMPORTED)
 _KINDS = re.compile(f'"kind":"(?:{"|".join(_TAKEN)})"'.encode())
 # An entry is canonical JSON with sorted keys, so it ends with its time and version: "time":"…","v":1}
 _TIME = slice(-len('2026-01-02T03:04:05.000000Z","v":1}'), -len('","v":1}'))
@@ -81,6 +85,7 @@ class Ledger:
         self._limits = Limits(facts.quorums, facts.budgets)
         self._policies = [facts.policy_set]
         self._roots: list[str] = []
+        self._release_floor = LOWEST
         self.damage = ""
         """What is wrong with the log: an entry that cannot be read may have said anything."""
         self._read()
@@ -129,6 +134,12 @@ class Ledger:
         """The time by the log's entries."""
         self._read()
         return self._clock
+
+    @property
+    def release_floor(self) -> str:
+        """The version below which no release starts; raises IntegrityError where that is not known."""
+        self._demand_whole()
+        return self._release_floor
 
     @property
     def roots(self) -> Sequence[str]:
@@ -187,6 +198,8 @@ class Ledger:
             self._floor = raised(self._floor, said["issued_at"])
         elif parsed.kind == ROOT_CHANGED:
             self._roots.append(said["root"])
+        elif parsed.kind == RELEASE_FLOOR:
+            self._release_floor = said["floor"]
         elif parsed.kind == LIMITS_CHANGED:
             self._limits = Limits(said["quorums"], said["budgets"])
         elif parsed.kind == POLICY_LOADED:

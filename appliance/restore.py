@@ -30,7 +30,14 @@ from appliance.errors import AlreadyExists, IntegrityError
 from appliance.home import CHANGED, Facts, Home, read_facts, read_officers, undisturbed, write_facts
 from appliance.initialise import GENESIS, genesis_record, tighten
 from appliance.inventory import EVENTS
-from appliance.ledger import CLOCK_SET, LIMITS_CHANGED, OFFICERS_CHANGED, POLICY_LOADED, ROOT_CHANGED
+from appliance.ledger import (
+    CLOCK_SET,
+    LIMITS_CHANGED,
+    OFFICERS_CHANGED,
+    POLICY_LOADED,
+    RELEASE_FLOOR,
+    ROOT_CHANGED,
+)
 from appliance.vault import Vault
 from audit.entry import Entry, Record
 from audit.keys import LogKeys
@@ -40,7 +47,17 @@ from audit.restore import CONTINUES, Continued, last_head
 from audit.verify import verify_log
 
 # What the catalog is built from, what replays are refused by, what left, and what time it is.
-CARRIED = (*EVENTS, RETIRED, IMPORTED, CHARGED, CLOCK_SET, LIMITS_CHANGED, POLICY_LOADED, ROOT_CHANGED)
+CARRIED = (
+    *EVENTS,
+    RETIRED,
+    IMPORTED,
+    CHARGED,
+    CLOCK_SET,
+    LIMITS_CHANGED,
+    POLICY_LOADED,
+    ROOT_CHANGED,
+    RELEASE_FLOOR,
+)
 EARLIER = "earlier"  # the old log and catalog, as the backup has them
 
 

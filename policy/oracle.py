@@ -24,7 +24,7 @@ PROFILES = frozenset({"development", "isolated"})
 ALWAYS_POSSIBLE = frozenset({"status", "unseal", "seal", "stop", "witness"})
 POSSIBLE_IN_QUARANTINE = frozenset({"verify", "create"})
 NEEDS_OFFICERS = frozenset({"break-glass", "export", "shred"})
-SETTINGS_THAT_DECIDE = frozenset({"policy", "officers", "people", "trust", "clock", "limits"})
+SETTINGS_THAT_DECIDE = frozenset({"policy", "officers", "people", "trust", "clock", "limits", "release"})
 OFFICERS = 2
 
 _LISTS = (list, tuple, set, frozenset)

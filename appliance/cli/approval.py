@@ -211,6 +211,18 @@ def clock_request(session: Session, /, *, moment: str, **told: Any) -> None:
     write_request(session, "configure", options={"setting": "clock", "floor": moment}, **told)
 
 
+@request_command.command(
+    "release",
+    epilog=example("appliance request release 0.2.0 --reason 'mended' --out floor.request"),
+)
+@click.argument("version")
+@request_options
+@pass_session
+def release_request(session: Session, /, *, version: str, **told: Any) -> None:
+    """Ask that no release below VERSION starts here again; carried out by `appliance release`."""
+    write_request(session, "configure", options={"setting": "release", "floor": version}, **told)
+
+
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:

@@ -85,6 +85,7 @@ SECTIONS = (
             Entry("approve", "approval", "Hand in an officer's signature of a request."),
             Entry("officers", "officers", "List those who may approve, and change them by their word."),
             Entry("clock", "officers", "Tell what time it is, by officers' word."),
+            Entry("release", "release", "Say below which version no release starts here again."),
             Entry("export", "transfer", "Write a signed model for one recipient."),
         ),
     ),

@@ -10,6 +10,7 @@ from appliance.custodian.clockwork import extend_clock
 from appliance.custodian.core import Core
 from appliance.custodian.limiting import change_limits
 from appliance.custodian.officers import change_officers, list_officers
+from appliance.custodian.releasing import raise_release_floor
 from appliance.gate import Thing
 
 
@@ -28,6 +29,7 @@ class Approving:
             "ChangeOfficers": self.change_officers,
             "ExtendClock": self.extend_clock,
             "ChangeLimits": self.change_limits,
+            "ReleaseFloor": self.release_floor,
         }
 
     async def request(self, caller: Caller) -> Answer:
@@ -93,3 +95,12 @@ class Approving:
             limits = change_limits(core, person, caller.text("request"))
         quorums, budgets = limits.tables()
         return {"quorums": quorums, "budgets": budgets}
+
+    async def release_floor(self, caller: Caller) -> Answer:
+        """Tell below which version no release starts; with an approved request, raise it."""
+        core = self._core
+        person = core.person(caller.uid)
+        if caller.parameters.get("request") is None:
+            core.gate.request(person, "status", Thing(core.appliance()))
+            return {"floor": core.ledger.release_floor}
+        return {"floor": raise_release_floor(core, person, caller.text("request"))}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from appliance import __version__
 from appliance.age import parse_recipient
 from appliance.bundle.floor import check_moment
 from appliance.catalog import ApprovalRequest as RequestRow
@@ -25,6 +26,7 @@ from appliance.export.form import Form
 from appliance.gate import NamedObject, Resource, Thing
 from appliance.home import read_officers
 from appliance.limits import BUDGET, QUORUM
+from appliance.release.version import check_floor
 from policy.approvals import ApprovalRequest
 from policy.model import Entity
 
@@ -36,6 +38,7 @@ SETTINGS: Mapping[str, tuple[frozenset[str], ...]] = {
     "officers": (ADD, REVOKE),
     "clock": (frozenset({"floor"}),),
     "limits": (QUORUM, BUDGET),
+    "release": (frozenset({"floor"}),),
 }
 
 
@@ -180,6 +183,8 @@ def _demand_possible(core: Core, options: Mapping[str, str]) -> None:
     """Refuse to ask officers for what could not be carried out; raises UsageError, Malformed."""
     if options["setting"] == "clock":
         check_moment(options["floor"])
+    if options["setting"] == "release":
+        check_floor(options["floor"], core.ledger.release_floor, __version__)
     if options["setting"] == "officers":
         enrolment = core.ledger.enrolment
         text = read_officers(core.home, enrolment.officers_sha256)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from appliance import __version__
 from appliance.catalog import Catalog
 from appliance.custodian.core import Core
 from appliance.custodian.leaving import recount
@@ -31,6 +32,7 @@ from appliance.errors import Busy, IntegrityError, UnknownObject
 from appliance.grants import LiveGrants
 from appliance.home import CHANGED, Facts, Home, read_facts
 from appliance.ledger import Ledger
+from appliance.release.version import demand_release
 from appliance.ruleset import open_rules
 from appliance.vault import Vault
 from audit.entry import JSON, parse_entry
@@ -85,6 +87,8 @@ def open_appliance(
         undo.callback(log.close)
         _check_genesis(home, facts, log)
         ledger = Ledger(log, facts)
+        if not ledger.damage:
+            demand_release(__version__, ledger.release_floor)
         if not ledger.damage:
             settle_officers(home, ledger.enrolment)
         engine = open_rules(home, facts, ledger.policy_set)

@@ -966,6 +966,19 @@ def test_officers_are_listed_added_and_revoked(daemon, run):
     )
 
 
+def test_the_floor_of_releases_is_shown_and_raised_by_a_request(daemon, run):
+    daemon.answers["ReleaseFloor"] = {"floor": "0.1.0"}
+    assert json.loads(run("release", "--json").output) == {
+        "version": "0.1.0",
+        "floor": "0.1.0",
+        "installed": "",
+    }
+    assert daemon.parameters("ReleaseFloor") == {}
+    said = run("release", "--request", "ef" * 32).output
+    assert daemon.parameters("ReleaseFloor") == {"request": "ef" * 32}
+    assert said.split() == ["version", "0.1.0", "floor", "0.1.0"]
+
+
 def test_limits_are_shown_and_changed_by_a_request(daemon, run):
     in_force = {"quorums": "[export]\npeople = 3\n", "budgets": "[period]\ndays = 7\n"}
     daemon.answers["ChangeLimits"] = in_force
