@@ -189,6 +189,35 @@ def test_a_bundle_that_is_not_there_is_a_missing_medium(people, tmp_path):
     assert run("bundle", "verify", tmp_path / "none", "--trust", people / "alice.vkey").exit_code == 4
 
 
+def test_a_second_signer_signs_elsewhere(people, corpus, tmp_path):
+    run("keygen", "signer", "bob", "--out", people)
+    made = run(
+        *("bundle", "create", corpus, "--to", people / "lab.recipient", "--sign", people / "alice.key"),
+        *("--cosigner", people / "bob.vkey", "--out", tmp_path / "stick", "--json"),
+    )
+    stick = json.loads(made.stdout)["bundle"]
+    trust = ("--trust", people / "alice.vkey", "--trust", people / "bob.vkey")
+    alone = run("bundle", "verify", stick, *trust)
+    assert alone.exit_code == 7
+    assert "appliance bundle sign" in alone.stderr
+    assert run("bundle", "sign", stick, "--sign", people / "bob.key").exit_code == 0
+    assert run("bundle", "verify", stick, *trust).exit_code == 0
+    assert run("bundle", "sign", stick, "--sign", people / "lab.identity").exit_code != 0
+
+
+def test_a_damaged_part_is_named_and_healed(bundle, people):
+    before = (bundle / "p0000.age").read_bytes()
+    (bundle / "p0000.age").write_bytes(before[:-1] + b"?")
+    trust = ("--trust", people / "alice.vkey")
+    damaged = run("bundle", "verify", bundle, *trust)
+    assert damaged.exit_code == 6
+    assert "p0000.age missing or damaged" in damaged.stderr
+    healed = run("bundle", "heal", bundle, *trust)
+    assert (healed.exit_code, healed.stdout) == (0, "healed p0000.age\n")
+    assert (bundle / "p0000.age").read_bytes() == before
+    assert "nothing to heal" in run("bundle", "heal", bundle, *trust).stdout
+
+
 def test_a_corpus_name_with_a_slash_is_refused(people, corpus, tmp_path):
     done = run(
         *("bundle", "create", corpus, "--to", people / "lab.recipient", "--sign", people / "alice.key"),
