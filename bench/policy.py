@@ -176,6 +176,10 @@ def main() -> None:
             "of_means": round(statistics.mean(crowded) / statistics.mean(ours), 2),
         },
         "bare_cedar_one_question": summary(bare),
+        "ratio_to_bare_cedar": {
+            "shipped_rules": round(statistics.median(ours) / statistics.median(bare), 2),
+            "200_rules_10000_entities": round(statistics.median(crowded) / statistics.median(bare), 2),
+        },
         "load_200_rules_ms": load_time(many, schema),
     }
     print(json.dumps(result, indent=2))

@@ -22,7 +22,7 @@ import cedarpy
 
 from policy import oracle
 from policy.errors import Refused
-from policy.facts import Facts, context_of
+from policy.facts import Facts, context_of, world_of
 from policy.model import Decision, Request
 from policy.rules import SCHEMA_NAME, load
 from policy.slices import policy_set
@@ -77,7 +77,7 @@ class Engine:
         """
         principal, resource = request.principal, request.resource
         try:
-            context, entities = context_of(request), self._facts.entities(request)
+            context, entities = context_of(request), self._facts.entities(world_of(request), request)
         except Refused:
             return {}
         names = self._rules.slices.names(
@@ -94,13 +94,16 @@ class Engine:
     def _judge(self, request: Request) -> Decision:
         principal, action, resource = request.principal, request.action, request.resource
         try:
-            context, entities = context_of(request), self._facts.entities(request)
+            world, context = world_of(request), context_of(request)
+            entities = self._facts.entities(world, request)
         except Refused as refused:
             return self._denied((), (*oracle.missing_facts(request), str(refused)))
         broken = oracle.broken_invariants(request)
         answer = cedarpy.is_authorized(
             _asked(request, context),
-            self._rules.slices.of((principal.type, principal.id), action, (resource.type, resource.id)),
+            self._rules.slices.of(
+                (principal.type, principal.id), action, (resource.type, resource.id), world
+            ),
             entities,
             self._rules.schema,
         )

@@ -15,6 +15,7 @@ from policy.rules import load
 from policy.slices import policy_set
 
 SCHEMA = """
+entity World { open: Bool, level: Long };
 entity Group { id: String };
 entity Person in [Group] { id: String };
 entity Job { id: String };
@@ -40,9 +41,26 @@ HEADS = {
         *("resource is Group", 'resource == Group::"front"'),
     ],
 }
+CONDITIONS = [
+    *("", 'when { World::"now".open }', 'unless { World::"now".open }', 'when { principal.id == "eve" }'),
+    'when { World::"now".open } unless { [Action::"enter", Action::"leave"].contains(action) }',
+    'when { World::"now".open && principal.id == "eve" }',
+    'when { action in Action::"work" && !World::"now".open }',
+    'when { World::"now".open && Person::"eve" in Group::"staff" }',
+    'when { World::"now".level + 9223372036854775807 > 0 }',  # errs at level 1
+    'when { World::"now" == World::"now" }',
+]
 RULES = st.tuples(
-    st.sampled_from(["permit", "forbid"]), *(st.sampled_from(heads) for heads in HEADS.values())
+    st.sampled_from(["permit", "forbid"]),
+    *(st.sampled_from(heads) for heads in HEADS.values()),
+    st.sampled_from(CONDITIONS),
 )
+WORLDS = [
+    json.dumps(
+        {"uid": {"type": "World", "id": "now"}, "attrs": {"open": open_, "level": level}, "parents": []}
+    )
+    for open_, level in ((True, 0), (False, 1))
+]
 
 
 def entity(kind: str, name: str, *parents: tuple[str, str]) -> dict[str, object]:
@@ -50,9 +68,10 @@ def entity(kind: str, name: str, *parents: tuple[str, str]) -> dict[str, object]
     return {"uid": {"type": kind, "id": name}, "attrs": {"id": name}, "parents": above}
 
 
-def world(schema: cedarpy.Schema) -> cedarpy.Entities:
+def everything(schema: cedarpy.Schema, world: str) -> cedarpy.Entities:
     staff, front = ("Group", "staff"), ("Group", "front")
     known = [
+        json.loads(world),
         entity(*staff),
         entity("Person", "eve", staff),
         entity("Person", "ada"),
@@ -65,23 +84,48 @@ def world(schema: cedarpy.Schema) -> cedarpy.Entities:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(RULES, min_size=1, max_size=8))
 def test_a_slice_answers_as_the_whole_set_does(rules):
-    text = "".join(f'@id("r{n}") {effect} ({p}, {a}, {r});\n' for n, (effect, p, a, r) in enumerate(rules))
+    text = "".join(
+        f'@id("r{n}") {effect} ({p}, {a}, {r}) {condition};\n'
+        for n, (effect, p, a, r, condition) in enumerate(rules)
+    )
     try:
         loaded = load({"a.cedar": text}, SCHEMA)
     except PolicyInvalid:  # a head that fits no action at all
         return
-    whole, entities = policy_set(loaded.by_name), world(loaded.schema)
-    for principal, action, resource in product(PRINCIPALS, ACTIONS, RESOURCES):
+    whole, known = policy_set(loaded.by_name), {each: everything(loaded.schema, each) for each in WORLDS}
+    for principal, action, resource, world in product(PRINCIPALS, ACTIONS, RESOURCES, WORLDS):
         asked = {
             "principal": {"type": principal[0], "id": principal[1]},
             "action": {"type": "Action", "id": action},
             "resource": {"type": resource[0], "id": resource[1]},
         }
-        part = loaded.slices.of(principal, action, resource)
-        full = cedarpy.is_authorized(asked, whole, entities, loaded.schema)
-        sliced = cedarpy.is_authorized(asked, part, entities, loaded.schema)
+        part = loaded.slices.of(principal, action, resource, world)
+        full = cedarpy.is_authorized(asked, whole, known[world], loaded.schema)
+        sliced = cedarpy.is_authorized(asked, part, known[world], loaded.schema)
         assert sliced.decision is full.decision
         assert sorted(sliced.diagnostics.reasons) == sorted(full.diagnostics.reasons)
+        assert len(sliced.diagnostics.errors) == len(full.diagnostics.errors)
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept"),
+    [
+        *(("", 1), ('when { World::"now".open }', 0), ('unless { World::"now".open }', 1)),
+        *(
+            ('when { action == Action::"paint" }', 0),
+            ('when { !World::"now".open && action in Action::"work" }', 1),
+        ),
+        # Who asks could make it hold, or somebody else's facts; and what errs has to err each time.
+        *(('when { World::"now".open && principal.id == "x" }', 1), ('when { resource.id == "x" }', 1)),
+        *(
+            ('when { Person::"ada" in Group::"staff" }', 1),
+            ('when { World::"now".level + 9223372036854775807 > 0 }', 1),
+        ),
+    ],
+)
+def test_a_rule_that_the_world_settles_is_left_out_and_no_other(condition, kept):
+    slices = load({"a.cedar": f'@id("a") forbid (principal, action, resource) {condition};'}, SCHEMA).slices
+    assert len(slices.of(("Person", "eve"), "enter", ("Door", "front"), WORLDS[1])) == kept
 
 
 @pytest.mark.parametrize(("action", "kept"), [("enter", 2), ("leave", 1), ("paint", 0)])
@@ -91,12 +135,12 @@ def test_rules_for_other_actions_are_left_out(action, kept):
         @id("b") forbid (principal, action in Action::"work", resource);
     """
     slices = load({"a.cedar": text}, SCHEMA).slices
-    assert len(slices.of(("Person", "eve"), action, ("Door", "front"))) == kept
+    assert len(slices.of(("Person", "eve"), action, ("Door", "front"), "")) == kept
 
 
 def test_questions_about_different_things_share_a_slice():
     text = '@id("a") permit (principal == Person::"eve", action, resource);'
     slices = load({"a.cedar": text}, SCHEMA).slices
-    first = slices.of(("Person", "ada"), "enter", ("Door", "front"))
-    assert slices.of(("Person", "bob"), "enter", ("Door", "back")) is first
-    assert slices.of(("Person", "eve"), "enter", ("Door", "back")) is not first
+    first = slices.of(("Person", "ada"), "enter", ("Door", "front"), "")
+    assert slices.of(("Person", "bob"), "enter", ("Door", "back"), "") is first
+    assert slices.of(("Person", "eve"), "enter", ("Door", "back"), "") is not first
