@@ -353,10 +353,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The task gave up; `code` is an error code of `appliance.errors`."""
+    """The task gave up; `code` is an error code of `appliance.errors`.
+
+    `chunk` is that of a sealed payload whose tag did not fit, -1 where it was something else.
+    """
 
     code: str
     step: int
+    chunk: int
 
 
 TO_WORKER = kinds(

@@ -68,6 +68,8 @@ class Training:
     worker: Worker | None = None
     stopping: bool = False
     settling: bool = False
+    chunk: int = -1
+    """The one whose tag did not fit, where that ended the job."""
 
 
 class Trains:
@@ -180,6 +182,7 @@ class Trains:
             reason = str(cancelled.args[0]) if cancelled.args else "ended"
         except _EXPECTED as failed:
             reason = f"{getattr(failed, 'code', 'internal')}: {failed}"
+            training.chunk = getattr(failed, "chunk", -1)
         except Exception:  # noqa: BLE001  a fault in one job must not end the custodian; it is said and logged
             self._say.exception("job-failed", job=row.id)
         finally:
@@ -198,22 +201,24 @@ class Trains:
         core.live.revoke_job(row.id)
         for record in (self._log_end, self._catalogue_end):
             try:
-                record(run, row.id, state, reason)
+                record(training, state, reason)
             except (*_EXPECTED, OSError) as full:  # whoever watches is told of the end all the same
                 self._say.error("end-not-recorded", job=row.id, reason=str(full))
         last = core.catalog.job(row.id)
         run.tell(state, last.step, last.steps, **({"reason": reason} if reason else {}))
 
-    def _log_end(self, run: Run, job: str, state: str, reason: str) -> None:
-        code = reason.partition(":")[0]
+    def _log_end(self, training: Training, state: str, reason: str) -> None:
+        code, job = reason.partition(":")[0], training.row.id
         step = self._core.catalog.job(job).step
         context: dict[str, JSON] = {"job": job, "state": state, "step": step, "reason": code}
-        run.keep(
+        if training.chunk >= 0:
+            context["chunk"] = training.chunk
+        training.run.keep(
             self._core.gate.outcome("job-ended", "Custodian:custodian", "train", f"JobRecord:{job}", context)
         )
 
-    def _catalogue_end(self, _run: Run, job: str, state: str, reason: str) -> None:
-        self._core.catalog.set_job(job, state=state, reason=reason)
+    def _catalogue_end(self, training: Training, state: str, reason: str) -> None:
+        self._core.catalog.set_job(training.row.id, state=state, reason=reason)
 
     def _seal_report(self, job: str, outputs: Outputs, text: bytes) -> None:
         """Keep a worker's own words, sealed; losing them does not change how the job ended."""

@@ -16,7 +16,14 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from appliance.custodian.child import FIRST_EXTRA_FD, Child
-from appliance.errors import ApplianceError, JailError, JobFailed, ProtocolError, by_code
+from appliance.errors import (
+    ApplianceError,
+    IntegrityError,
+    JailError,
+    JobFailed,
+    ProtocolError,
+    by_code,
+)
 from appliance.messages import close_fds
 from appliance.sandbox import RESTRICTIONS, required
 from appliance.strictjson import JSON
@@ -25,6 +32,7 @@ from appliance.worklink import TO_CUSTODIAN, Begin, Failed, GiveInput, GiveOutpu
 START_TIMEOUT_S = 60.0
 SEND_TIMEOUT_S = 5.0  # for a worker to take a message: the custodian does nothing else meanwhile
 NONCE_BYTES = 16
+MAX_CHUNK = 2**40  # beyond any file: what a captured worker may write into a log entry stays a small number
 _MAX_ABI = 99
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _M = TypeVar("_M")
@@ -230,4 +238,7 @@ _FAILURES = {
 def _failure(message: Failed) -> ApplianceError:
     error = by_code().get(message.code, JobFailed)
     what = _FAILURES.get(message.code, "the worker gave up")
-    return error(f"{what}, at step {message.step}")
+    where = f"step {message.step}"
+    if error is IntegrityError and 0 <= message.chunk < MAX_CHUNK:
+        return IntegrityError(f"{what}, at {where}, in chunk {message.chunk}", chunk=message.chunk)
+    return error(f"{what}, at {where}")

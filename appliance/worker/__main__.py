@@ -47,7 +47,7 @@ def main() -> int:
         try:
             ranks.join()
         except ApplianceError as failed:
-            channel.send(Failed(failed.code, 0))
+            channel.send(Failed(failed.code, 0, -1))
             return 1
     applied = apply(WORKER)
     follow(int(sys.argv[1]))
@@ -60,7 +60,8 @@ def main() -> int:
         return 0  # the custodian is gone, and with it whoever wanted an answer
     except Exception as failed:  # noqa: BLE001  whatever it is, it leaves as a code and a sealed report
         traceback.print_exc()
-        channel.send(Failed(_code(failed), int(getattr(failed, "step", 0))))
+        step, chunk = (int(getattr(failed, name, none)) for name, none in (("step", 0), ("chunk", -1)))
+        channel.send(Failed(_code(failed), step, chunk))
         return 1
     return 0
 

@@ -98,3 +98,21 @@ def test_a_job_whose_checkpoints_are_all_damaged_does_not_begin_anew_unasked(liv
     assert "restore the vault from a backup" in ended["reason"]
     living.shutdown()
     living.demand_sound_log()
+
+
+def test_a_chunk_whose_tag_does_not_fit_ends_the_job_and_its_number_is_logged(living: Living):
+    corpus = living.objects("corpus")[0]["id"]
+    flip(living, corpus)
+    size = (living.home / "vault" / corpus / "payload").stat().st_size
+    job = living.train("endless")
+    ended = living.last_word(job)
+    assert ended["kind"] == "failed"
+    chunk = (size // 2 - 16) // (64 * 1024 + 16)  # the first 16 bytes are the nonce
+    assert (
+        f"integrity: a sealed object did not open as it was sealed, at step 0, in chunk {chunk}"
+        in ended["reason"]
+    )
+    living.shutdown()
+    (logged,) = (entry for entry in entries(living, "job-ended") if entry["job"] == job)
+    assert (logged["reason"], logged["chunk"]) == ("integrity", chunk)
+    living.demand_sound_log()
