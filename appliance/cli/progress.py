@@ -80,7 +80,7 @@ class Pace:
     def note(self, event: Mapping[str, Any]) -> float | None:
         """Take an event in and return the seconds left, None where they cannot be told yet."""
         step, elapsed = int(event["step"]), float(event["elapsed_s"])
-        if self._first is None:
+        if self._first is None or step <= self._first[0]:  # what comes before the first step is not its pace
             self._first = (step, elapsed)
         steps_seen, seconds_seen = step - self._first[0], elapsed - self._first[1]
         known = steps_seen > 0 and seconds_seen > 0

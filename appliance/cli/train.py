@@ -169,7 +169,7 @@ def jobs_command(session: Session, *, as_json: bool) -> None:
                     job["id"],
                     job["name"],
                     job["state"],
-                    f"{job['step']}/{job['steps']}",
+                    f"{job['step']}/{job['steps']}" if job["steps"] else "-",
                     share_text(job["account"]) if job["account"] else "-",
                     job["owner"],
                     job["created"],

@@ -64,6 +64,13 @@ def test_the_newest_evaluation_stays_visible(clock):
     assert "2.500 bits/byte" in shown.out.getvalue().splitlines()[-1]
 
 
+def test_what_comes_before_the_first_step_does_not_count_as_its_pace():
+    pace = Pace()
+    pace.note(event(0, 0.5, kind="started"))
+    assert pace.note(event(0, 60.0, kind="evaluated")) is None
+    assert pace.note(event(1, 60.1)) == pytest.approx(9.9)
+
+
 def test_time_left_of_a_resumed_job_counts_only_steps_seen_here():
     pace = Pace()
     assert pace.note(event(50, 0.0)) is None
