@@ -17,7 +17,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.veth import make_pair, remove
 
-FAKES = {"/proc/sys/kernel/core_pattern": "core\n", "/proc/sys/fs/suid_dumpable": "0\n"}
+FAKES = {
+    "/proc/sys/kernel/core_pattern": "core\n",
+    "/proc/sys/fs/suid_dumpable": "0\n",
+    "/proc/swaps": "Filename\t\t\tType\t\tSize\tUsed\tPriority\n",
+}
+RADIOS = ("bluetooth", "ieee80211", "rfkill", "wwan", "nfc", "infiniband")
 
 
 def unshare() -> list[str]:
@@ -39,8 +44,13 @@ def works() -> bool:
 def main() -> None:
     mount("-t", "sysfs", "sysfs", "/sys")
     mount("-t", "tmpfs", "none", "/sys/bus")  # the machine's own adapter is not this host's
+    for kind in RADIOS:
+        if Path("/sys/class", kind).exists():
+            mount("-t", "tmpfs", "none", f"/sys/class/{kind}")
     mount("-t", "tmpfs", "none", "/mnt")
     for path, text in FAKES.items():
+        if not Path(path).exists():
+            continue
         fake = Path("/mnt") / Path(path).name
         fake.write_text(text)
         mount("--bind", str(fake), path)

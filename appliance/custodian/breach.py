@@ -31,6 +31,7 @@ from audit.errors import AuditError
 GUARDED = "isolated"  # the profile in which a breach ends the work
 MAX_TOLD = 8
 _MAX_SENTENCE = 200
+_KILL_S = 1.0  # it takes microseconds
 
 
 class Alarm:
@@ -43,6 +44,7 @@ class Alarm:
         self._loop = asyncio.get_running_loop()
         self._guard = threading.Lock()
         self._sounded = False
+        self._killed = threading.Event()
         self._said: set[str] = set()
         self._concluding: asyncio.Task[None] | None = None
         self._say = structlog.get_logger()
@@ -69,14 +71,17 @@ class Alarm:
                 return
             self._sounded = True
         began = time.perf_counter()
+        took: dict[str, int] = {}
+        self._core.ending = BREACH
         try:
             self._core.wipe_keys()
-        finally:
-            wiped = time.perf_counter()
-            kill_all()
-            killed = time.perf_counter()
-            took = {"keys_wiped_us": _micros(wiped - began), "workers_killed_us": _micros(killed - began)}
+            took["keys_wiped_us"] = _micros(time.perf_counter() - began)
+            # Asked for before the kill: a job whose worker is gone must hear why before it wonders.
             self._loop.call_soon_threadsafe(self._conclude, tuple(found), took)
+        finally:
+            kill_all()
+            took["workers_killed_us"] = _micros(time.perf_counter() - began)
+            self._killed.set()
 
     def demand_calm(self, reason: str) -> None:
         """Hold what must hold before the vault opens; raises NotIsolated, PolicyRefused without a reason."""
@@ -111,6 +116,7 @@ class Alarm:
 
     async def _record_and_reseal(self, found: Sequence[str], took: dict[str, int]) -> None:
         core = self._core
+        self._killed.wait(_KILL_S)
         core.wipe()
         self._say.error(BREACH, found=list(found[:MAX_TOLD]), **took)
         told: list[JSON] = [each[:_MAX_SENTENCE] for each in found[:MAX_TOLD]]

@@ -70,6 +70,8 @@ class Core:
     jail_lacks: tuple[str, ...] = ()
     confined: Applied | None = None
     """What the custodian's own jail came to."""
+    ending: str = ""
+    """Why this process ends all its workers, once it does."""
     watch_lacks: tuple[str, ...] = ()
     breach: int | None = None
     """The entry of a breach of isolation after which nobody has unsealed the vault yet."""

@@ -70,6 +70,8 @@ class Training:
     settling: bool = False
     chunk: int = -1
     """The one whose tag did not fit, where that ended the job."""
+    ended_because: str = ""
+    """Why the custodian ended it; what its workers failed with meanwhile is only how they died."""
 
 
 class Trains:
@@ -145,6 +147,7 @@ class Trains:
             if training.others is not None:
                 await training.others.end()
             if not training.settling:  # it has ended by itself meanwhile: what it leaves is being cleared up
+                training.ended_because = reason
                 training.task.cancel(reason)
             await asyncio.wait([training.task])
 
@@ -187,6 +190,8 @@ class Trains:
             self._say.exception("job-failed", job=row.id)
         finally:
             training.settling = True
+            if because := training.ended_because or core.ending:
+                state, reason = "failed", because
             await self._settle(training, outputs, state, reason)
 
     async def _settle(self, training: Training, outputs: Outputs, state: str, reason: str) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import jails
 from tests.attacks import hostile_worker
 
 pytestmark = pytest.mark.processes
@@ -73,8 +74,8 @@ def test_every_way_out_of_a_worker_is_refused(tmp_path: Path):
     assert done.returncode == 0, done.stderr  # the parent lives: nothing signalled it
     outcomes = json.loads(done.stdout)
     assert set(outcomes) == set(hostile_worker.attacks(0))
-    let_through = {name: found for name, found in outcomes.items() if found not in {"EPERM", "EACCES"}}
-    assert let_through == {}
+    let_through = {name for name, found in outcomes.items() if found not in {"EPERM", "EACCES"}}
+    assert let_through <= (hostile_worker.READS if "files" in jails.missing() else set())
 
 
 HARMLESS = (
