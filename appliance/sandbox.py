@@ -2,10 +2,10 @@
 
 Guarantees, to the custodian: after `apply` the process, with every thread it has and will have, has
 namespaces of its own and no capability, gains no privileges, is neither traced nor dumped by its user, dies
-with its parent, makes no sockets, starts no programs, signals no one else, makes no memory executable,
-changes no file by its path, and opens none but the code it runs; each of these was tried and seen, not
-assumed. What did not take is reported, and where the profile demands it, a JailError. The custodian confines
-itself to what it needs by `confine`.
+with its parent, makes no sockets, starts no programs, signals and slows no one else, makes no memory
+executable, changes no file by its path, and opens none but the code it runs; each of these was tried and
+seen, not assumed. What did not take is reported, and where the profile demands it, a JailError. The custodian
+confines itself to what it needs by `confine`.
 
 Run it before libraries that read hostile input are used, and before threads start: Landlock and namespaces
 are a thread's, the filter alone reaches those that run.
@@ -36,7 +36,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from appliance import landlock, namespaces, privileges
+from appliance import landlock, namespaces, privileges, seccomp
 from appliance.errors import JailError
 from appliance.seccomp import CUSTODIAN, FRONT, MACHINES, WORKER, Jail, Machine, number, program
 
@@ -343,6 +343,8 @@ def prove_filter(jail: Jail, machine: Machine | None) -> str:
         call = number(machine, name)
         if call is not None and (found := _refusal(call, -1, -1, -1, -1, -1, -1)) != "EPERM":
             return f"expected EPERM from {name}, found {found}"
+    if (found := _refusal(seccomp.NEWEST + 1, -1, -1, -1, -1, -1, -1)) != "ENOSYS":
+        return f"expected ENOSYS from call {seccomp.NEWEST + 1}, found {found}"
     return _prove_arguments(jail, machine)
 
 
@@ -357,6 +359,9 @@ def _prove_arguments(jail: Jail, machine: Machine) -> str:
         ("kill", "EPERM", (-1, no_such_signal)),
         ("kill", "EINVAL", (os.getpid(), no_such_signal)),
         ("tgkill", "EPERM", (os.getppid(), os.getppid(), no_such_signal)),
+        *((name, "EPERM", (-1, 0, 0)) for name in seccomp.SCHEDULES),  # nobody's pid: ESRCH or EINVAL
+        ("setpriority", "EPERM", (0, -1, 0)),
+        ("ioprio_set", "EPERM", (1, -1, 0)),
         ("openat", "EPERM", (-1, 0, os.O_WRONLY)),  # no such folder, no such name: EBADF or EFAULT
         ("openat", "EPERM", (-1, 0, os.O_RDWR)),
         ("openat", "EPERM", (-1, 0, os.O_CREAT)),

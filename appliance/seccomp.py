@@ -3,10 +3,11 @@
 Guarantees, to the sandbox: `program` is pure, so it can be read, counted and run in a test for any machine. A
 call made through another architecture's table ends the process, as its numbers mean something else there.
 Refused calls fail with EPERM; clone3 with ENOSYS, so that the C library falls back to clone, whose flags
-a filter can see (clone3 keeps them behind a pointer).
+a filter can see (clone3 keeps them behind a pointer), and so does every call newer than `NEWEST`: what a
+later kernel adds, nobody has judged here.
 
-KNOWN: the filter refuses what is listed and allows the rest; files are still opened by path for
-reading (Landlock and namespaces come on top).
+KNOWN: up to `NEWEST` the filter refuses what is listed and allows the rest; files are still opened by path
+for reading (Landlock and namespaces come on top).
 
 Source: seccomp(2), linux/bpf_common.h, linux/seccomp.h, linux/audit.h; call numbers from asm/unistd_64.h
 (x86-64) and asm-generic/unistd.h (aarch64).
@@ -75,6 +76,7 @@ CALLS: dict[str, Call] = {
     "ioperm": Call("kernel", 173, None),
     "iopl": Call("kernel", 172, None),
     "keyctl": Call("kernel", 250, 219),
+    "lsm_set_self_attr": Call("kernel", 460, 460),
     "modify_ldt": Call("kernel", 154, None),
     "name_to_handle_at": Call("kernel", 303, 264),
     "open_by_handle_at": Call("kernel", 304, 265),
@@ -92,6 +94,7 @@ CALLS: dict[str, Call] = {
     "mount_setattr": Call("namespaces", 442, 442),
     "move_mount": Call("namespaces", 429, 429),
     "open_tree": Call("namespaces", 428, 428),
+    "open_tree_attr": Call("namespaces", 467, 467),
     "pivot_root": Call("namespaces", 155, 41),
     "setns": Call("namespaces", 308, 268),
     "umount2": Call("namespaces", 166, 39),
@@ -106,6 +109,7 @@ CALLS: dict[str, Call] = {
     "kexec_file_load": Call("machine", 320, 294),
     "kexec_load": Call("machine", 246, 104),
     "quotactl": Call("machine", 179, 60),
+    "quotactl_fd": Call("machine", 443, 443),
     "reboot": Call("machine", 169, 142),
     "setdomainname": Call("machine", 171, 162),
     "sethostname": Call("machine", 170, 161),
@@ -117,7 +121,9 @@ CALLS: dict[str, Call] = {
     "chown": Call("files", 92, None),
     "creat": Call("files", 85, None),
     "fchmodat": Call("files", 268, 53),
+    "fchmodat2": Call("files", 452, 452),
     "fchownat": Call("files", 260, 54),
+    "file_setattr": Call("files", 469, 469),
     "futimesat": Call("files", 261, None),
     "lchown": Call("files", 94, None),
     "link": Call("files", 86, None),
@@ -130,11 +136,13 @@ CALLS: dict[str, Call] = {
     "mknodat": Call("files", 259, 33),
     "openat2": Call("files", 437, 437),
     "removexattr": Call("files", 197, 14),
+    "removexattrat": Call("files", 466, 466),
     "rename": Call("files", 82, None),
     "renameat": Call("files", 264, 38),
     "renameat2": Call("files", 316, 276),
     "rmdir": Call("files", 84, None),
     "setxattr": Call("files", 188, 5),
+    "setxattrat": Call("files", 463, 463),
     "symlink": Call("files", 88, None),
     "symlinkat": Call("files", 266, 36),
     "truncate": Call("files", 76, 45),
@@ -146,14 +154,23 @@ CALLS: dict[str, Call] = {
     "clone": Call("arguments", 56, 220),
     "clone3": Call("arguments", 435, 435),
     "ioctl": Call("arguments", 16, 29),
+    "ioprio_set": Call("arguments", 251, 30),
     "kill": Call("arguments", 62, 129),
     "open": Call("arguments", 2, None),
     "openat": Call("arguments", 257, 56),
     "prctl": Call("arguments", 157, 167),
     "prlimit64": Call("arguments", 302, 261),
+    "sched_setaffinity": Call("arguments", 203, 122),
+    "sched_setattr": Call("arguments", 314, 274),
+    "sched_setparam": Call("arguments", 142, 118),
+    "sched_setscheduler": Call("arguments", 144, 119),
+    "setpriority": Call("arguments", 141, 140),
     "tgkill": Call("arguments", 234, 131),
     "seccomp": Call("allowed", 317, 277),
 }
+
+NEWEST = 469
+"""The last call that was judged for the lists above (Linux 6.17); both machines number alike since 424."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +202,8 @@ CLONE_NEW_NAMESPACES = 0x7E020000  # mount, cgroup, uts, ipc, user, pid, net
 OPEN_TO_CHANGE = 0x3 | 0x40 | 0x200  # any access mode but reading (O_TMPFILE needs one), O_CREAT, O_TRUNC
 REFUSED_PRCTL = (1, 4, 0x59616D61)  # PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_PTRACER: would undo the jail
 CUSTODIAN_FAMILIES = (1, 16)  # AF_UNIX for clients and children, AF_NETLINK for the air-gap watch
+SCHEDULES = ("sched_setaffinity", "sched_setattr", "sched_setparam", "sched_setscheduler")
+ONE_PROCESS = {"setpriority": 0, "ioprio_set": 1}  # PRIO_PROCESS, IOPRIO_WHO_PROCESS: no group, no user
 REFUSED_IOCTL = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX: type into the operator's terminal
 
 
@@ -215,11 +234,12 @@ def number(machine: Machine, name: str) -> int | None:
 
 
 def program(jail: Jail, machine: Machine, pid: int) -> bytes:
-    """Assemble the filter (struct sock_filter[]) for a process that may signal only itself, as `pid`."""
+    """Assemble the filter (struct sock_filter[]) for a process that signals and slows only itself, `pid`."""
     code = [_op(_LOAD, _ARCH_AT), _op(_JUMP_EQ, machine.audit_arch, 1, 0), _op(_RETURN, _KILL)]
     code += [_op(_LOAD, _NUMBER_AT)]
     if machine.foreign_from is not None:
         code += [_op(_JUMP_GE, machine.foreign_from, 0, 1), _op(_RETURN, _KILL)]
+    code += [_op(_JUMP_GE, NEWEST + 1, 0, 1), _op(_RETURN, _ENOSYS)]
     for name in sorted(jail.refused):
         code += _for_call(number(machine, name), [_op(_RETURN, _EPERM)])
     for name, body in _by_argument(pid).items():
@@ -231,6 +251,7 @@ def program(jail: Jail, machine: Machine, pid: int) -> bytes:
 def _by_argument(pid: int) -> dict[str, list[bytes]]:
     """Return the calls whose arguments decide, each with a body that always returns."""
     allow, refuse = _op(_RETURN, _ALLOW), _op(_RETURN, _EPERM)
+    itself = [_op(_JUMP_EQ, 0, 1, 0), _op(_JUMP_EQ, pid, 0, 1), allow, refuse]
     thread_only = [_argument(0), _op(_AND, CLONE_THREAD | CLONE_NEW_NAMESPACES)]
     return {
         # A thread of this process and nothing else: a fork would shed the parent-death signal.
@@ -241,6 +262,12 @@ def _by_argument(pid: int) -> dict[str, list[bytes]]:
         "open": [_argument(1), _op(_AND, OPEN_TO_CHANGE), _op(_JUMP_EQ, 0, 0, 1), allow, refuse],
         "openat": [_argument(2), _op(_AND, OPEN_TO_CHANGE), _op(_JUMP_EQ, 0, 0, 1), allow, refuse],
         "tgkill": [_argument(0), _op(_JUMP_EQ, pid, 0, 1), allow, refuse],  # abort() signals itself
+        # What others get of the cores: a starved watch sees a network too late.
+        **{name: [_argument(0), *itself] for name in SCHEDULES},
+        **{
+            name: [_argument(0), _op(_JUMP_EQ, which, 1, 0), refuse, _argument(1), *itself]
+            for name, which in ONE_PROCESS.items()
+        },
         "prctl": [_argument(0), *_refuse_values(REFUSED_PRCTL), allow],
         "ioctl": [_argument(1), *_refuse_values(REFUSED_IOCTL), allow],
         "socket": [

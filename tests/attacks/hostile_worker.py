@@ -26,6 +26,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 PTRACE_ATTACH, PTRACE_SEIZE = 16, 0x4206
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 TIOCSTI = 0x5412
+AT_FDCWD, IOPRIO_WHO_PROCESS = -100, 1
 # What nothing but Landlock refuses: where a host has none, the jail of `development` lets them be.
 READS = {
     *("a file of the host", "a file through its own root", "a folder", "a device"),
@@ -64,6 +65,30 @@ def allow_cores() -> None:
 def fork() -> None:
     if os.fork() == 0:
         os._exit(0)
+
+
+def by_path(name: str, *arguments: int) -> None:
+    """Make a call on a file in a folder, which is not there."""
+    path = ctypes.create_string_buffer(b"/nonexistent/file")
+    call(name, AT_FDCWD, ctypes.addressof(path), *arguments)
+
+
+def slowing(victim: int) -> dict[str, Callable[[], object]]:
+    """Each way to decide what another gets of the cores and the disk; asks for what it has already."""
+    param = (ctypes.c_int * 1)(0)
+    attributes = (ctypes.c_uint32 * 12)(48)  # struct sched_attr: its size, then SCHED_OTHER, nice 0
+    return {
+        "its cores": lambda: os.sched_setaffinity(victim, os.sched_getaffinity(victim)),
+        "its class": lambda: os.sched_setscheduler(
+            victim, os.sched_getscheduler(victim), os.sched_getparam(victim)
+        ),
+        "its parameters": lambda: call("sched_setparam", victim, ctypes.addressof(param)),
+        "its attributes": lambda: call("sched_setattr", victim, ctypes.addressof(attributes), 0),
+        "its turn": lambda: os.setpriority(os.PRIO_PROCESS, victim, os.getpriority(os.PRIO_PROCESS, victim)),
+        "its turn at the disk": lambda: call("ioprio_set", IOPRIO_WHO_PROCESS, victim, 0),
+        "its user's turn": lambda: os.setpriority(os.PRIO_USER, 0, 19),
+        "its group's turn": lambda: os.setpriority(os.PRIO_PGRP, 0, 19),
+    }
 
 
 def attacks(victim: int) -> dict[str, Callable[[], object]]:
@@ -127,6 +152,11 @@ def attacks(victim: int) -> dict[str, Callable[[], object]]:
         "link": lambda: Path("/nonexistent/link").hardlink_to("/nonexistent/file"),
         "link by name": lambda: Path("/nonexistent/link").symlink_to("/nonexistent/file"),
         "open a file to others": lambda: Path("/nonexistent/file").chmod(0o666),
+        "open a file to others by a newer call": lambda: by_path("fchmodat2", 0o666, 0),
+        "label a file": lambda: by_path("setxattrat", 0, 0, 0, 0),
+        "take a label off": lambda: by_path("removexattrat", 0, 0),
+        "set a file's attributes": lambda: by_path("file_setattr", 0, 0, 0),
+        **slowing(victim),
         "load a module": lambda: call("finit_module", -1, 0, 0),
     }
 

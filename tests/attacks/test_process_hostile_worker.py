@@ -90,6 +90,9 @@ HARMLESS = (
     "its environment",
     "change a program",
     "append to a log",
+    "its cores",
+    "its class",
+    "its turn",
 )
 CONTROL = """
 import json, os, sys
