@@ -13,6 +13,7 @@ import codecs
 import json
 import re
 import tomllib
+from collections.abc import Callable
 from typing import Protocol
 
 from appliance.bundle.names import JSON_TEXT, SAFETENSORS, TEXT, TOML
@@ -128,9 +129,11 @@ class JsonChecker(_WholeText):
 class SafetensorsChecker:
     """A safetensors file whose header is bounded and describes exactly the bytes that follow it."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, judge: Callable[[bytearray, int], object] = read_header) -> None:
+        """Begin a file of `size` bytes; `judge` takes the header, prefix included, and the size."""
         self._name = name
         self._size = size
+        self._judge = judge
         self._head = bytearray()
         self._wanted = PREFIX.size
         self._checked = False
@@ -155,7 +158,7 @@ class SafetensorsChecker:
         if self._wanted == PREFIX.size:
             self._wanted += header_bytes(self._head)
             return
-        read_header(self._head, self._size)
+        self._judge(self._head, self._size)
         self._checked = True
 
 

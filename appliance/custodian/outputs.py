@@ -108,7 +108,7 @@ class Outputs:
         if len(set(tokens)) != len(tokens):
             raise ProtocolError("a worker named one output twice")
         staged = [self._of(token) for token in tokens]
-        found = await self._verify(staged)
+        found = await self._verify(staged, parents)
         rows = [self._publish(item, found[item.id], parents, secret or {}) for item in staged]
         for token in tokens:
             del self._staged[token]
@@ -152,9 +152,10 @@ class Outputs:
             raise ProtocolError(f"a worker spoke of output {token}, which it does not have")
         return self._staged[token]
 
-    async def _verify(self, staged: Sequence[Staged]) -> dict[str, Verified]:
+    async def _verify(self, staged: Sequence[Staged], parents: Sequence[Object]) -> dict[str, Verified]:
+        trained = any(parent.kind == "config" for parent in parents)  # what may leave; see `models.model_of`
         worker = await Worker.start(
-            "verify", self._job, self._core.facts.profile, environment=self._environment
+            "verify", self._job, self._core.facts.profile, {"trained": int(trained)}, self._environment
         )
         try:
             for item in staged:

@@ -21,8 +21,10 @@ from appliance.export.form import EXACT, Form
 from appliance.messages import Channel
 from appliance.training.architecture import architecture_json
 from appliance.training.bpe import BytePairs
-from appliance.training.config import parse_config
+from appliance.training.config import ModelConfig, parse_config
+from appliance.training.safetensors import PREFIX, header_bytes
 from appliance.training.tokenizer import Tokenizer, check_vocabulary
+from appliance.training.trained import demand_trained
 from appliance.worker.corpora import open_tokenizer
 from appliance.worker.port import Port, SealedInput, read_key
 from appliance.worker.rounding import Rounded
@@ -55,6 +57,7 @@ def _model_folder(inputs: dict[str, SealedInput], form: Form) -> list[Member]:
         parsed = parse_config(reader.read())
     tokenizer = open_tokenizer(inputs.get("tokenizer"))
     check_vocabulary(tokenizer, parsed.model)
+    _demand_header(weights, parsed.model)
 
     @contextlib.contextmanager
     def plaintext() -> Iterator[Readable]:
@@ -67,6 +70,14 @@ def _model_folder(inputs: dict[str, SealedInput], form: Form) -> list[Member]:
         bytes_member("model/tokenizer.json", JSON_TEXT, _public(tokenizer)),
     ]
     return [member for member in made if member.name.removeprefix("model/") in form.files]
+
+
+def _demand_header(weights: SealedInput, model: ModelConfig) -> None:
+    """Refuse weights whose header says anything but this model; raises ContentRefused."""
+    with contextlib.closing(weights.reader()) as reader:
+        head = bytearray(reader.read(PREFIX.size))
+        head += reader.read(header_bytes(head))
+        demand_trained(head, reader.size, model)
 
 
 def _public(tokenizer: Tokenizer) -> bytes:

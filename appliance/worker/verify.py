@@ -23,6 +23,7 @@ from appliance.training.config import MAX_CONFIG_BYTES, parse_config
 from appliance.training.documents import SEPARATOR
 from appliance.training.report import MAX_ACCOUNT_BYTES, parse_account
 from appliance.training.tokenizer import MAX_TOKENIZER_BYTES, parse_tokenizer
+from appliance.training.trained import demand_trained
 from appliance.worker.port import Port, SealedInput
 from appliance.worker.rounding import RoundedChecker
 from appliance.worklink import Begin, Finished, MemberHashed, Verified
@@ -98,8 +99,13 @@ class SmallChecker:
         self._parse(bytes(self._data))
 
 
-def checker_of(kind: str, size: int) -> Checker:
-    """Return the checker of an object kind; raises ContentRefused where there is none."""
+def checker_of(kind: str, size: int, *, trained: bool) -> Checker:
+    """Return the checker of an object kind; raises ContentRefused where there is none.
+
+    Weights that were `trained` here, and may leave, can have only one header.
+    """
+    if kind == "weights" and trained:
+        return SafetensorsChecker(kind, size, demand_trained)
     if kind in ("weights", "optimizer"):
         return SafetensorsChecker(kind, size)
     if kind == "corpus":
@@ -120,14 +126,14 @@ def run(channel: Channel, begin: Begin) -> None:
         _verify_export(port, rounded=begin.numbers.get("rounding") == BF16)
         return
     for item in port.inputs().values():
-        port.send(_verify(item))
+        port.send(_verify(item, trained=bool(begin.numbers.get("trained"))))
         item.close()
 
 
-def _verify(item: SealedInput) -> Verified:
+def _verify(item: SealedInput, *, trained: bool) -> Verified:
     reader = item.reader()
     size = reader.size
-    checker = checker_of(item.kind, size)
+    checker = checker_of(item.kind, size, trained=trained)
     plain = hashlib.sha256()
     block = memoryview(bytearray(BLOCK_BYTES))
     while count := reader.readinto(block):
@@ -152,20 +158,23 @@ class _Report:
     def __init__(self, port: Port, *, rounded: bool) -> None:
         self._port = port
         self._rounded = rounded
-        self._checker: RoundedChecker | None = None
+        self._checkers: list[SafetensorsChecker | RoundedChecker] = []
 
     def contents(self, inner: Inner) -> None:
         """Learn of all members."""
 
     def begin(self, member: InnerMember) -> None:
-        """Begin to look at the numbers of a model that is to leave rounded."""
-        watched = self._rounded and member.media_type == SAFETENSORS
-        self._checker = RoundedChecker(member.size) if watched else None
+        """Begin to look at the header of a model, and at its numbers where it is to leave rounded."""
+        self._checkers = []
+        if member.media_type == SAFETENSORS:
+            self._checkers.append(SafetensorsChecker(member.name, member.size, demand_trained))
+            if self._rounded:
+                self._checkers.append(RoundedChecker(member.size))
 
     def data(self, data: memoryview) -> None:
         """Bytes pass by; the extractor hashes and judges them."""
-        if self._checker is not None:
-            self._checker.feed(data)
+        for checker in self._checkers:
+            checker.feed(data)
 
     def end(self, member: InnerMember) -> None:
         """Report a member that was complete and as promised."""

@@ -72,7 +72,8 @@ def verified(monkeypatch):
     def verified(*reports):
         reader = Reader(list(reports))
 
-        async def start(*_, **__):
+        async def start(_task, _job, _profile, numbers, _environment):
+            reader.numbers = numbers
             return reader
 
         monkeypatch.setattr(module.Worker, "start", start)
@@ -198,6 +199,15 @@ def test_an_output_is_open_to_whom_all_its_parents_are(sim, outputs, verified):
     verified(finding(sim, outputs, token, b"checkpoint"))
     (row,) = asyncio.run(outputs.publish([token], parents))
     assert row.compartments == ("blue", "green", "red")
+
+
+@pytest.mark.parametrize(("kind", "trained"), [("config", 1), ("corpus", 0)])
+def test_a_reader_knows_which_weights_were_trained_here_and_may_leave(sim, outputs, verified, kind, trained):
+    parent = sim.add(kind, "tiny", b"content")
+    token = sealed(outputs, Writer(), b"checkpoint")
+    reader = verified(finding(sim, outputs, token, b"checkpoint"))
+    asyncio.run(outputs.publish([token], [parent]))
+    assert reader.numbers == {"trained": trained}
 
 
 def test_no_other_entry_is_read_as_a_creation(sim):
