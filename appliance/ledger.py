@@ -12,6 +12,8 @@ back, or edited, changes none of it.
     limits-changed     how many must approve what, and how much may leave, from here on
     root-changed       who may sign which bundles from here on
     release-floor      below which version no release starts from here on
+    started            which release the daemon was, which had looked at the floor
+    custody-changed, custody-staged, counter-raised, breach, unsealed      where the newest of each stands
 
 A start reads the whole log for this: some 10 µs an entry (2 cores of an AMD EPYC, busy, 2026-11).
 """
@@ -25,11 +27,13 @@ from typing import Any
 
 from appliance.bundle.floor import BUILT, raised
 from appliance.catalog.entries import CHARGED, IMPORTED
+from appliance.custody.generations import CUSTODY_ENTRIES
 from appliance.egress import Charge, LogClock
 from appliance.errors import IntegrityError
 from appliance.home import Facts
+from appliance.inventory import STARTED
 from appliance.limits import Limits
-from appliance.release.version import LOWEST
+from appliance.release.version import LOWEST, parse_version
 from audit.entry import parse_entry
 from audit.errors import Invalid
 from audit.log import Log
@@ -41,9 +45,13 @@ LIMITS_CHANGED = "limits-changed"
 ROOT_CHANGED = "root-changed"
 RELEASE_FLOOR = "release-floor"
 OFFICER = "officer"
+COUNTER_RAISED = "counter-raised"
+BREACH, UNSEALED = "breach", "unsealed"
+RELEASE = "release"
 
 _CHANGES = (OFFICERS_CHANGED, CLOCK_SET, POLICY_LOADED, LIMITS_CHANGED, ROOT_CHANGED, RELEASE_FLOOR)
-_TAKEN = (*_CHANGES, CHARGED, IMPORTED)
+_PLACES = (*CUSTODY_ENTRIES, COUNTER_RAISED, BREACH, UNSEALED)
+_TAKEN = (*_CHANGES, *_PLACES, CHARGED, IMPORTED, STARTED)
 _KINDS = re.compile(f'"kind":"(?:{"|".join(_TAKEN)})"'.encode())
 # An entry is canonical JSON with sorted keys, so it ends with its time and version: "time":"…","v":1}
 _TIME = slice(-len('2026-01-02T03:04:05.000000Z","v":1}'), -len('","v":1}'))
@@ -86,6 +94,10 @@ class Ledger:
         self._policies = [facts.policy_set]
         self._roots: list[str] = []
         self._release_floor = LOWEST
+        self._released = (-1, LOWEST)  # the newest entry that bounds the floor from above, and that bound
+        self._places: dict[str, int] = {}
+        self.last_unreadable = -1
+        """The newest entry that cannot be read, -1 where each can."""
         self.damage = ""
         """What is wrong with the log: an entry that cannot be read may have said anything."""
         self._read()
@@ -142,6 +154,28 @@ class Ledger:
         return self._release_floor
 
     @property
+    def least_release(self) -> str:
+        """The version that a release needs to start, where the log is damaged too; raises IntegrityError.
+
+        A release that started after the damage had looked at the floor, so none above it can be hidden there.
+        """
+        self._read()
+        index, bound = self._released
+        if not self.damage:
+            return self._release_floor
+        if index < self.last_unreadable:
+            raise IntegrityError(
+                f"{self.damage}; which releases may start is not known, since no later entry names one that "
+                "did: put the log's newest copy back, or go on under a new log with `appliance restore-log`"
+            )
+        return max(bound, self._release_floor, key=parse_version)
+
+    def newest(self, kind: str) -> int:
+        """Return the newest readable entry of a kind that is taken here, -1 where there is none."""
+        self._read()
+        return self._places.get(kind, -1)
+
+    @property
     def roots(self) -> Sequence[str]:
         """Versions of the root since the one that `init` pinned; raises IntegrityError if not known."""
         self._demand_whole()
@@ -160,6 +194,7 @@ class Ledger:
                 entry = self._log.entry(index)
             except Invalid as damaged:
                 self.damage = self.damage or str(damaged)
+                self.last_unreadable = index
                 continue
             self._clock.feed(entry[_TIME].decode("ascii"))
             if _KINDS.search(entry):
@@ -189,6 +224,7 @@ class Ledger:
     def _take(self, index: int, entry: bytes) -> None:
         parsed = parse_entry(entry)
         said: Mapping[str, Any] = parsed.context  # written by this appliance, and signed
+        self._places[parsed.kind] = index
         if parsed.kind == OFFICERS_CHANGED:
             self._enrol(index, said)
         elif parsed.kind == CHARGED:
@@ -198,8 +234,8 @@ class Ledger:
             self._floor = raised(self._floor, said["issued_at"])
         elif parsed.kind == ROOT_CHANGED:
             self._roots.append(said["root"])
-        elif parsed.kind == RELEASE_FLOOR:
-            self._release_floor = said["floor"]
+        elif parsed.kind in {RELEASE_FLOOR, STARTED}:
+            self._bound_release(index, said)
         elif parsed.kind == LIMITS_CHANGED:
             self._limits = Limits(said["quorums"], said["budgets"])
         elif parsed.kind == POLICY_LOADED:
@@ -209,6 +245,13 @@ class Ledger:
             if "restored_from" in said:  # told again in a new log, whose time began later
                 return
             self._clock.set(f"{said['floor'][:19]}.000000Z")
+
+    def _bound_release(self, index: int, said: Mapping[str, Any]) -> None:
+        if "floor" in said:
+            self._release_floor = said["floor"]
+        bound = said.get("floor", said.get(RELEASE))
+        if bound is not None:
+            self._released = (index, bound)
 
     def _enrol(self, index: int, said: Mapping[str, Any]) -> None:
         before = self._enrolment

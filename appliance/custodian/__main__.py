@@ -19,6 +19,7 @@ from pathlib import Path
 
 import structlog
 
+from appliance import __version__
 from appliance.client import SOCKET_NAME, listen
 from appliance.custodian.breach import Alarm
 from appliance.custodian.child import Child
@@ -33,6 +34,7 @@ from appliance.custodian.workers import kill_all, kill_job
 from appliance.errors import ApplianceError
 from appliance.home import Home
 from appliance.inventory import STARTED, TALLY
+from appliance.ledger import RELEASE
 from appliance.notify import ALIVE, ENDING, READY, inherited_listener, notify
 from appliance.provenance import verify_provenance
 from appliance.release.installed import running_release, verify_release
@@ -83,6 +85,7 @@ class Daemon:
             f"Appliance:{self._core.facts.origin}",
             {
                 "profile": self._core.facts.profile,
+                RELEASE: __version__,
                 "warnings": self._core.warnings(),
                 "pid": os.getpid(),
                 "jail": list(self._core.confined.took) if self._core.confined is not None else [],

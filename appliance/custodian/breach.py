@@ -20,11 +20,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from appliance.custodian.core import Core
-from appliance.custodian.recall import BREACH
 from appliance.custodian.trains import Trains
 from appliance.custodian.workers import beat_all, kill_all
 from appliance.errors import NotIsolated, PolicyRefused
 from appliance.isolation.lookout import Lookout
+from appliance.ledger import BREACH
 from audit.entry import JSON
 from audit.errors import AuditError
 

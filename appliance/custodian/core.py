@@ -15,7 +15,6 @@ from pathlib import Path
 from appliance.allowance import Allowance
 from appliance.catalog import Catalog, Object
 from appliance.custodian.counting import Counting
-from appliance.custodian.recall import COUNTER_RAISED
 from appliance.custodian.reckoning import catch_up, keep_head
 from appliance.custodian.witnessing import Witnessing
 from appliance.custody.generations import Standing, check_record
@@ -27,7 +26,7 @@ from appliance.grants import LiveGrants
 from appliance.home import Facts, Home
 from appliance.inventory import TALLY, Inventory, event_of
 from appliance.isolation import checks, isolated
-from appliance.ledger import Ledger
+from appliance.ledger import COUNTER_RAISED, Ledger
 from appliance.sandbox import Applied
 from appliance.vault import Vault
 from audit.entry import JSON, Entry

@@ -14,12 +14,12 @@ from appliance.custodian.breach import Alarm
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.custodies import unlock
-from appliance.custodian.recall import UNSEALED
 from appliance.custodian.trains import Trains
 from appliance.custodian.workers import kill_all
 from appliance.custody.unsealing import read_secret
 from appliance.errors import PolicyRefused
 from appliance.gate import Thing
+from appliance.ledger import UNSEALED
 from audit.errors import LogUnavailable
 
 

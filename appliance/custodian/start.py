@@ -87,8 +87,7 @@ def open_appliance(
         undo.callback(log.close)
         _check_genesis(home, facts, log)
         ledger = Ledger(log, facts)
-        if not ledger.damage:
-            demand_release(__version__, ledger.release_floor)
+        demand_release(__version__, ledger.least_release)
         if not ledger.damage:
             settle_officers(home, ledger.enrolment)
         engine = open_rules(home, facts, ledger.policy_set)
@@ -113,7 +112,7 @@ def open_appliance(
         )
         reckoned = reckon(log, catalog)
         core.inventory = reckoned.inventory
-        recalled = recall(log, catalog)
+        recalled = recall(log, ledger)
         core.standing = standing_of(recalled.custody)
         core.breach = recalled.breach
         core.slot_record  # noqa: B018  refused at the start, not at the first unsealing
@@ -131,8 +130,8 @@ def open_appliance(
         known = clear_gone(core)
         core.missing, core.orphans = vault.damaged(known), vault.orphans(known)
         retire_log_keys(home.keys, len(log.epochs.chain.closings))
-        retire(home.keys, core.standing)  # by now the log is known not to be an older one
-        recalled.remember(catalog)
+        if not ledger.damage:  # an entry that cannot be read may have put another slot in force
+            retire(home.keys, core.standing)  # by now the log is known not to be an older one
         undo.pop_all()
     say = structlog.get_logger()
     say.info(
