@@ -89,12 +89,12 @@ async def import_bundle(
         core.custody  # noqa: B018  raises SealedError before the medium is read
         followed = follow_bundle(core, folder)
         role, manifest = _judge(core, folder, followed.trust)
-        record_roots(core, person.id, followed)
         _check_space(core.home.quarantine, manifest)
         job = new_job_id("import")
         labels = _labels(core, manifest)
         bundle = _entity(manifest, labels)
         decided = core.gate.request(person, "import", Thing(bundle), job=job)
+        record_roots(core, person.id, followed)
         run = Run(core, job, person.id, "import")
         run.keep(decided.committed)
         core.counting.raise_for("import")

@@ -69,6 +69,12 @@ def test_an_import_with_a_compartment_and_an_officer_who_only_approves_are_let_t
     assert STRICT.decide(Request(officer, "approve", HERE, WORKING)).allow
 
 
+@pytest.mark.parametrize("kind", ["approval", "revocation"])
+def test_what_is_no_data_comes_in_without_a_compartment(kind):
+    bundle = Entity("Bundle", "c" * 32, {**PLAIN.attrs, "kind": kind})
+    assert STRICT.decide(Request(ADA, "import", bundle, WORKING)).allow
+
+
 def test_the_stricter_set_adds_only_what_forbids():
     assert set(DEFAULT.names) < set(STRICT.names)
     text = shipped("strict")[0]["strict.cedar"]
