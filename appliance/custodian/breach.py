@@ -4,6 +4,8 @@ Guarantees, in the `isolated` profile, once the watch has found something: the v
 then every worker is killed, both from the watch's own thread, so that nothing else the custodian does delays
 them; then the breach is logged and signed, and the custodian becomes a fresh process, sealed. It opens again
 only on an isolated host, for an operator who says why; that it has to is read from the log at each start.
+Keys that cannot be overwritten hold none of the rest up; what came and went while the vault was being opened
+is a breach as well.
 
 In the `development` profile nothing is sealed: what was found is said in the daemon's log, once each.
 
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -46,6 +49,7 @@ class Alarm:
         self._sounded = False
         self._killed = threading.Event()
         self._said: set[str] = set()
+        self._since_calm: deque[str] = deque(maxlen=MAX_TOLD)
         self._concluding: asyncio.Task[None] | None = None
         self._say = structlog.get_logger()
         self.lookout = Lookout(self.sound, beat=beat_all)
@@ -62,7 +66,9 @@ class Alarm:
             self.sound([f"the watch has not finished a look for {self.lookout.blind_s:.0f} s"])
 
     def sound(self, found: Sequence[str]) -> None:
-        """Answer a breach; from any thread. Sealed, or in another profile, it is only said."""
+        """Answer a breach; from any thread. Sealed, or in another profile, it is only said, and kept."""
+        with self._guard:  # before the question whether there are keys: who gets them now asks afterwards
+            self._since_calm.extend(found)
         if self._core.facts.profile != GUARDED or self._core.sealed:
             self._mention(found)
             return
@@ -73,15 +79,20 @@ class Alarm:
         began = time.perf_counter()
         took: dict[str, int] = {}
         self._core.ending = BREACH
+        told = list(found)
         try:
             self._core.wipe_keys()
             took["keys_wiped_us"] = _micros(time.perf_counter() - began)
-            # Asked for before the kill: a job whose worker is gone must hear why before it wonders.
-            self._loop.call_soon_threadsafe(self._conclude, tuple(found), took)
+        except Exception as failed:  # noqa: BLE001  the rest happens, and an exec drops the memory
+            told.insert(0, f"the keys were not overwritten: {failed!r}")
         finally:
-            kill_all()
-            took["workers_killed_us"] = _micros(time.perf_counter() - began)
-            self._killed.set()
+            try:
+                # Asked for before the kill: a job whose worker is gone must hear why before it wonders.
+                self._loop.call_soon_threadsafe(self._conclude, told, took)
+            finally:
+                kill_all()
+                took["workers_killed_us"] = _micros(time.perf_counter() - began)
+                self._killed.set()
 
     def demand_calm(self, reason: str) -> None:
         """Hold what must hold before the vault opens; raises NotIsolated, PolicyRefused without a reason."""
@@ -92,6 +103,8 @@ class Alarm:
             )
         if self._core.facts.profile != GUARDED:
             return
+        with self._guard:
+            self._since_calm.clear()
         if self.lookout.lacks:
             raise NotIsolated(
                 f"the air-gap watch lacks {'; '.join(self.lookout.lacks)}: see `appliance doctor`"
@@ -102,8 +115,13 @@ class Alarm:
             )
 
     def arm(self) -> None:
-        """Look once more, now that there are keys: what changed while they were fetched is a breach."""
-        if self._core.facts.profile == GUARDED and (found := self.lookout.look()):
+        """Look once more, now that there are keys: what came, or came and went, meanwhile is a breach."""
+        if self._core.facts.profile != GUARDED:
+            return
+        found = self.lookout.look()
+        with self._guard:
+            found += [told for told in self._since_calm if told not in found]
+        if found:
             self.sound(found)
 
     def _mention(self, found: Sequence[str]) -> None:
@@ -117,13 +135,18 @@ class Alarm:
     async def _record_and_reseal(self, found: Sequence[str], took: dict[str, int]) -> None:
         core = self._core
         self._killed.wait(_KILL_S)
-        core.wipe()
+        try:
+            core.wipe()
+        except Exception as failed:  # noqa: BLE001  as above
+            self._say.error("keys-not-wiped", reason=repr(failed))
         self._say.error(BREACH, found=list(found[:MAX_TOLD]), **took)
         told: list[JSON] = [each[:_MAX_SENTENCE] for each in found[:MAX_TOLD]]
         core.breach = self._record(BREACH, {"found": told, "findings": len(found), **took})
-        await self._trains.end_all(BREACH)
-        self._record("sealed", {"reason": BREACH})
-        await self._reseal()
+        try:
+            await self._trains.end_all(BREACH)
+        finally:
+            self._record("sealed", {"reason": BREACH})
+            await self._reseal()
 
     def _record(self, kind: str, context: dict[str, JSON]) -> int | None:
         """Log what happened and return its index; None of a dead log, which does not keep the vault open."""
