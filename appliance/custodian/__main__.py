@@ -218,6 +218,7 @@ def main(arguments: list[str] | None = None) -> int:
         verify_provenance()
         if (release := running_release()) is not None:
             verify_release(release)
+        structlog.get_logger().info("release", checked=str(release or "none: not installed by install.sh"))
         opened = open_appliance(home, given.lock_fd)
         opened.core.confined = confined.demand(opened.core.facts.profile)
         asyncio.run(_serve(home, opened.core, opened.lock))

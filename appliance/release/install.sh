@@ -1,14 +1,15 @@
 #!/bin/sh
 # Installs this release of the training appliance, without a network. Read it before you run it; it is short.
 #
-# It cannot vouch for itself. So first, in this folder, with a `release.signers` that came to you another way:
+# It cannot vouch for itself. So first, in this folder, with a `release.signers` that came to you another way and
+# lies outside of it (a name in this folder is whatever the medium brought):
 #
-#   ssh-keygen -Y verify -f release.signers -I release -n release@appliance -s sha256sums.sig < sha256sums &&
+#   ssh-keygen -Y verify -f ../release.signers -I release -n release@appliance -s sha256sums.sig < sha256sums &&
 #   sha256sum --check --strict --quiet sha256sums
 #
 # and only then
 #
-#   sh install.sh --signers release.signers [--prefix /opt/appliance] [--python python3.12] [--with-gpu]
+#   sh install.sh --signers ../release.signers [--prefix /opt/appliance] [--python python3.12] [--with-gpu]
 #
 # What it does, in this order. Until the end of 4, nothing that came with it is executed or parsed:
 #   1  names everything that this machine lacks, at once, and changes nothing
@@ -58,6 +59,9 @@ parse_arguments() {
         shift
     done
     [ -f "$signers" ] || usage "--signers must name the file of release keys that came to you another way"
+    case $(readlink -f "$signers") in
+    "$here"/*) usage "--signers must lie outside of $here: a key that came with it proves nothing" ;;
+    esac
     case $prefix in
     *[!A-Za-z0-9._/+-]*) usage "--prefix may hold letters, digits and . _ / + - only" ;;
     /*) ;;
@@ -147,7 +151,7 @@ copy_verified() {
     ssh-keygen -Y verify -f "$signers" -I release -n release@appliance -s "$copy/sha256sums.sig" \
         <"$copy/sha256sums" >"$copy/said" 2>&1 ||
         stop 7 "sha256sums: expected the signature of a key in $signers, found another: $(tail -n 1 "$copy/said")"
-    if grep -Eqv '^[0-9a-f]{64}  [A-Za-z0-9_][A-Za-z0-9._+/-]*$' "$copy/sha256sums" ||
+    if grep -Eqv '^[0-9a-f]{64}  [A-Za-z0-9_][A-Za-z0-9._+/@-]*$' "$copy/sha256sums" ||
         grep -Fq -e .. -e // "$copy/sha256sums"; then
         stop 6 "sha256sums: expected lines of hash and plain name, found others"
     fi

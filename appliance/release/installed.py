@@ -29,8 +29,8 @@ _LINK = re.compile(rb"\./([^\n]+?) -> ([^\n]+)\n")
 
 
 def running_release(prefix: str = sys.prefix) -> Path | None:
-    """Return the folder of the release that this interpreter runs from; None outside of any."""
-    environment = Path(prefix)
+    """Return the folder of the release that this interpreter runs from, by whatever link; None outside."""
+    environment = Path(prefix).resolve()
     release = environment.parent
     return release if environment.name == "env" and release.parent.name == "releases" else None
 

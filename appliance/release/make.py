@@ -8,7 +8,7 @@
       gpu/ cubins/         what the extra `gpu` needs beside them, and compiled kernels, where asked for
       tools/               pip's own wheel
       policy/              the rules that ship, to read
-      systemd/             units, if the commit has them
+      systemd/             units, accounts and folders for a service manager
       release.json         version, commit, and what a host must have
       sbom.cdx.json        what it is made of (CycloneDX)
       provenance.json      how it was built (SLSA)
@@ -51,6 +51,7 @@ from appliance.release.wheels import (
 NAMESPACE = "release@appliance"
 PRINCIPAL = "release"
 LIST = "sha256sums"
+UNITS = Path("appliance/units")
 SCRIPT = Path(__file__).with_name("install.sh")
 # Beside copy and packages: bytecode, and the file system's own rounding.
 _SPARE_BYTES = 64 << 20
@@ -106,7 +107,12 @@ def _collect(source: Path, made: Path, order: Order) -> None:
         listed = (source / "kernels" / "cubins.json").read_bytes()
         carry_cubins(order.repository / "build" / "cubins", listed, made / "cubins")
     _copy_matching(source / "policy", made / "policy", "*.cedar*")
-    _copy_matching(source / "appliance" / "systemd", made / "systemd", "*")
+    carry_units(source, made)
+
+
+def carry_units(source: Path, made: Path) -> None:
+    """Copy the units with their drop-ins; a commit without them makes no bundle (FileNotFoundError)."""
+    shutil.copytree(source / UNITS, made / "systemd")
 
 
 def pin(wheel: Path) -> str:

@@ -7,20 +7,22 @@ Training appliance {version}, for Linux on x86-64 with CPython 3.11 to 3.13. Nee
 
 1. Copy this folder from the medium to the machine, so that every later step sees the same bytes:
 
-    cp -r training-appliance-{version}-linux-x86_64 /var/tmp/
-    cd /var/tmp/training-appliance-{version}-linux-x86_64
+    cp -r training-appliance-{version}-linux-x86_64 ~/
+    cd ~/training-appliance-{version}-linux-x86_64
 
 2. Check who made it. release.signers is one line that came to you another way than this folder: on paper, by
-   another courier, from a release before. A key from the same medium proves nothing.
+   another courier, from a release before. A key from the same medium proves nothing. Put it
+   beside this folder, not into it.
 
-    ssh-keygen -Y verify -f release.signers -I release -n release@appliance -s sha256sums.sig < sha256sums &&
+    ssh-keygen -Y verify -f ../release.signers -I release -n release@appliance \\
+        -s sha256sums.sig < sha256sums &&
     sha256sum --check --strict --quiet sha256sums
 
    It must say: Good "release@appliance" signature. Then install.sh, too, is what was signed.
 
 3. Install. It names first what the machine lacks, and changes nothing until that is mended:
 
-    sh install.sh --signers release.signers --prefix /opt/appliance
+    sh install.sh --signers ../release.signers --prefix /opt/appliance
 
    The program is then /opt/appliance/current/bin/appliance; `appliance rollback` goes back to the one before.
 

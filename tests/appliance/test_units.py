@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from appliance.release.make import SCRIPT
+
 UNITS = Path(__file__).parents[2] / "appliance" / "units"
 MOST = {
     "appliance.service": 1.5,
@@ -39,7 +41,7 @@ EVERYWHERE = {
     "ProtectClock": "yes",
     "ProtectProc": "invisible",
     "NoExecPaths": "/",
-    "ExecPaths": "/usr",
+    "ExecPaths": "/usr /opt/appliance",
     "KeyringMode": "private",
     "UMask": "0077",
     "LimitCORE": "0",
@@ -104,6 +106,15 @@ def test_each_setting_of_a_unit_is_as_it_should_be(name):
 def test_the_gpu_s_nodes_come_by_a_drop_in_and_nothing_else_does():
     found = settings(UNITS / "appliance.service.d" / "gpu.conf")
     assert found == {"PrivateDevices": ["no"], "DevicePolicy": ["closed"], "DeviceAllow": NVIDIA}
+
+
+@pytest.mark.parametrize("name", MOST)
+def test_a_unit_starts_the_release_that_install_sh_made_current(name):
+    (command,) = settings(UNITS / name)["ExecStart"]
+    script = SCRIPT.read_text()
+    (prefix,) = re.findall(r"^prefix=(\S+)$", script, re.MULTILINE)
+    assert command.startswith(f"{prefix}/current/env/bin/python -I -m appliance.")
+    assert 'venv --without-pip "$release/env"' in script, "where the environment lies in a release"
 
 
 def test_one_socket_closed_to_others():

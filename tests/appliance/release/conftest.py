@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.release.make import settle, sign, signers_line, write_script
+from appliance.release.make import carry_units, settle, sign, signers_line, write_script
 
 EPOCH = 1_700_000_000
 
@@ -76,6 +76,7 @@ def fill(folder: Path, version: str) -> None:
     (folder / "policy" / "default.cedar").write_text("permit (principal, action, resource);\n")
     (folder / "cubins" / "norms.cubin").write_bytes(b"\x7fELF a kernel")
     (folder / "release.json").write_text("{}")
+    carry_units(Path(__file__).parents[3], folder)
     write_script(folder, version, "2.17", 10)
 
 

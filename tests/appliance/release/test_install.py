@@ -47,6 +47,9 @@ def test_it_installs_at_its_final_place_whatever_settings_and_strangers_lie_arou
     assert said.stdout == "stand-in status\n"
     kept = release / "bundle/cubins/norms.cubin"
     assert kept.read_bytes() == (kit.folder / "cubins/norms.cubin").read_bytes()
+    units = release / "bundle/systemd"
+    assert (units / "appliance-front@.service").is_file()
+    assert (units / "appliance.service.d/gpu.conf").is_file()
     assert not (kit.prefix / ".incoming").exists()
     verify_release(release)
 
@@ -118,6 +121,20 @@ def test_a_list_signed_by_another_key_is_refused(kit, tmp_path):
     done = kit.install()
     assert done.returncode == 7
     assert "expected the signature of a key in" in done.stderr
+    assert untouched(kit)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_signers_that_came_with_the_bundle_are_refused(kit, tmp_path, link):
+    inside = kit.folder / "release.signers"
+    inside.write_bytes(kit.signers.read_bytes())
+    given = inside
+    if link:
+        given = tmp_path / "link"
+        given.symlink_to(inside)
+    done = kit.install("--signers", str(given))
+    assert done.returncode == 2
+    assert f"--signers must lie outside of {kit.folder}" in done.stderr
     assert untouched(kit)
 
 

@@ -96,6 +96,9 @@ def test_no_list_is_no_release(release):
 
 def test_only_an_environment_below_releases_is_a_release(release):
     assert running_release(str(release / "env")) == release
+    current = release.parent.parent / "current"
+    current.symlink_to(f"releases/{release.name}")
+    assert running_release(str(current / "env")) == release
     assert running_release(str(release.parent / "env")) is None
     assert running_release(sys.prefix) is None, "the tests run from a checkout"
 
