@@ -2,7 +2,8 @@
 
 Guarantees to the sender: the log entry of the import, which names the digest of the manifest that was sent,
 and its proof under a signed tree head; both encrypted to a recipient, and signed by this appliance. To the
-owner: nothing leaves but what any auditor gets, and that it left is logged first.
+owner: nothing leaves but what any auditor gets; it counts against the budget of figures (`metrics`), and that
+it left is logged first.
 Source: docs/formats/transfer-bundle.md, section Receipts.
 """
 
@@ -21,15 +22,18 @@ from appliance.bundle.names import RECEIPT, RECEIPT_ENTRY, RECEIPT_PROOF, media_
 from appliance.bundle.signer import SignerKey
 from appliance.bundle.stream import bytes_member
 from appliance.catalog.entries import IMPORTED
+from appliance.custodian import leaving
 from appliance.custodian.clients import Answer, Caller, Handler
 from appliance.custodian.core import Core
 from appliance.custodian.exports import check_writable_by
+from appliance.custodian.jobs import new_job_id
 from appliance.errors import UnknownObject
 from appliance.gate import Thing
 from audit.entry import parse_entry
 
 SENT: Final = "receipt-sent"
 CHANNEL: Final = "receipts"
+BUDGET: Final = "metrics"
 
 
 class Receipts:
@@ -52,6 +56,7 @@ class Receipts:
         core.gate.request(person, "status", Thing(core.appliance()))
         index = _import_of(core, caller.text("bundle"))
         found = core.gate.receipt_of(index, None)
+        self._charge(person.id, target_of(recipient), len(found.entry) + len(found.receipt))
         core.gate.outcome(
             SENT,
             f"Person:{person.id}",
@@ -78,6 +83,13 @@ class Receipts:
         finally:
             os.close(parent)
         return {"receipt": made.name, "index": index}
+
+    def _charge(self, person: str, recipient: str, size_bytes: int) -> None:
+        """Count it as figures are, before it leaves; raises PolicyRefused where there is no room for it."""
+        job = new_job_id("receipt")
+        asked = (self._core, BUDGET, recipient, size_bytes)
+        leaving.demand_room(*asked, job)
+        leaving.charge(*asked, person=person, job=job)
 
 
 def _import_of(core: Core, bundle_id: str) -> int:

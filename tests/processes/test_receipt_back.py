@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.processes.conftest import Template, checked, make_bundle
-from tests.processes.living import PYTHON, Living, run
+from tests.processes.living import PYTHON, Living, eventually, run
 
 pytestmark = pytest.mark.processes
 
@@ -30,7 +30,7 @@ def test_a_receipt_travels_back_and_fits_its_bundle_only(living: Living, templat
     keys = (*keys, "--trust", template.public / "bundle.vkey", "--log-key", template.public / "log.vkey")
     said = json.loads(checked(*APPLIANCE, "verify-receipt", receipt, "--sent", sent, *keys, "--json"))
     assert len(said["objects"]) == 4
-    assert "receipt-sent" in living.entries()
+    eventually(lambda: "receipt-sent" in living.entries(), "an entry that a receipt left")
     other = make_bundle(template.folder, tmp_path, seq=3)
     refused = run(*APPLIANCE, "verify-receipt", receipt, "--sent", other, *keys)
     assert refused.returncode == 6, refused.stderr
