@@ -7,8 +7,11 @@ import shutil
 import pytest
 
 import audit.log
+from appliance import __version__
 from appliance.errors import IntegrityError, SetBack
 from appliance.gate import NamedObject
+from appliance.inventory import STARTED
+from appliance.ledger import RELEASE
 from audit.errors import BadSignature, CouldNotCheck, Invalid, Malformed
 
 
@@ -114,6 +117,9 @@ def test_a_flipped_byte_in_an_old_tile_denies_what_its_entry_made(sim, monkeypat
     while sim.core.log.size < 300:
         sim.core.gate.outcome("note", "Custodian:custodian", "note", "Appliance:x", {})
     sim.add("config", "later", b"what a start compares stands in this entry, not in the damaged one")
+    sim.core.gate.outcome(
+        STARTED, "Custodian:custodian", "start", "Appliance:x", {RELEASE: __version__}
+    )  # as the daemon does at each start: which releases may start is known after the damage, too
     sim.restart()
     assert sim.read(made) == b"weights"
     created = sim.core.log.entry(made.log_index)
