@@ -222,6 +222,7 @@ MACHINES = {
 }
 
 _LOAD, _AND, _JUMP_EQ, _JUMP_GE, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x06
+_NO_CALL = 0xFFFFFFFF
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _EPERM, _ENOSYS = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
 _NUMBER_AT, _ARCH_AT, _ARGUMENTS_AT = 0, 4, 16  # struct seccomp_data
@@ -238,6 +239,8 @@ def program(jail: Jail, machine: Machine, pid: int) -> bytes:
     code = [_op(_LOAD, _ARCH_AT), _op(_JUMP_EQ, machine.audit_arch, 1, 0), _op(_RETURN, _KILL)]
     code += [_op(_LOAD, _NUMBER_AT)]
     if machine.foreign_from is not None:
+        # -1 is no call, but one that a tracer had skipped; strace puts errors into calls that way.
+        code += [_op(_JUMP_EQ, _NO_CALL, 0, 1), _op(_RETURN, _ENOSYS)]
         code += [_op(_JUMP_GE, machine.foreign_from, 0, 1), _op(_RETURN, _KILL)]
     code += [_op(_JUMP_GE, NEWEST + 1, 0, 1), _op(_RETURN, _ENOSYS)]
     for name in sorted(jail.refused):
