@@ -46,6 +46,7 @@ def train(appliance: Living, folder: Path, name: str, *more: object, **values: o
     path = folder / f"{name}.toml"
     path.write_text(CONFIG.format(**{"vocabulary": 270, "steps": 20, "tokenizer": "bpe", **values}))
     told = appliance.cli("train", path, "--name", name, "--detach", "--json", *more)
+    assert told.returncode == 0, told.stderr
     return str(json.loads(told.stdout)["job"])
 
 
