@@ -174,7 +174,10 @@ class FakeDaemon:
         pending, fds = bytearray(), []
         with connection:
             while True:
-                data, ancillary, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(16 * 4))
+                try:
+                    data, ancillary, _, _ = connection.recvmsg(65536, socket.CMSG_SPACE(16 * 4))
+                except ConnectionResetError:  # a client that went away with answers unread
+                    return
                 for _, _, payload in ancillary:
                     received = array.array("i")
                     received.frombytes(payload)
